@@ -1,0 +1,350 @@
+import { sql } from 'kysely'
+import { now } from '../lib/time.ts'
+import { newUuid } from '../lib/uuid.ts'
+import type { Digests } from '../store/blobs.ts'
+import { idRows, insertMany, textRows } from '../store/bulk.ts'
+import type { Db, Tx } from '../store/database.ts'
+import { openPackReader, type PackReader, writeEntries } from '../store/packs.ts'
+import type { Row } from '../store/schema.ts'
+import type { Ctx } from './ctx.ts'
+import type { Described, DescribedFile, Unit } from './format.ts'
+
+const hour = 3_600_000_000
+
+/** A remote that described files come from: they can be fetched from it whenever they are asked for. */
+interface Origin {
+  id: number
+  url: string
+}
+
+/**
+ * Stores what of these units is not stored yet, without their upstream files' bytes. Returns their ids, in order.
+ * What is among `settled` is left alone: it is held by a version and its sources are known.
+ */
+export async function saveContent(
+  ctx: Ctx,
+  units: readonly Described[],
+  origin?: Origin,
+  settled: ReadonlySet<number> = new Set(),
+): Promise<number[]> {
+  const known = await findContent(ctx.db, units)
+  const fresh = units.filter((unit) => !known.has(nameOf(unit)))
+  if (fresh.length > 0) {
+    await keepFiles(ctx, fresh)
+    await ctx.db.transaction().execute((tx) => insertContent(tx, fresh, known, origin))
+  }
+  const isFresh = new Set(fresh)
+  const old = units.filter((unit) => !isFresh.has(unit) && !settled.has(known.get(nameOf(unit))!))
+  if (old.length > 0) await refresh(ctx, old, known, origin)
+  return units.map((unit) => known.get(nameOf(unit))!)
+}
+
+/** Whether each of these keys is stored. */
+export async function isKnown(db: Db, type: string, keys: readonly string[]): Promise<boolean[]> {
+  const rows = await sql<{
+    key: string
+  }>`select c.key from ${textRows(db, keys)} as k cross join content c where c.type = ${type} and c.key = k.text`.execute(db)
+  const found = new Set(rows.rows.map(({ key }) => key))
+  return keys.map((key) => found.has(key))
+}
+
+/** Stores a staged or already stored blob's row and returns its id. Call it after the bytes are durable. */
+export async function saveBlob(db: Db, digests: Digests, size: number): Promise<number> {
+  const at = now()
+  const { id } = await db
+    .insertInto('blob')
+    .values({
+      uuid: newUuid(),
+      sha256: digests.sha256,
+      size,
+      md5: digests.md5 ?? null,
+      sha1: digests.sha1 ?? null,
+      sha224: digests.sha224 ?? null,
+      sha384: digests.sha384 ?? null,
+      sha512: digests.sha512 ?? null,
+      created: at,
+      updated: at,
+      touched: at,
+    })
+    .onConflict((conflict) => conflict.column('sha256').doUpdateSet({ touched: at }))
+    .returning('id')
+    .executeTakeFirstOrThrow()
+  return id
+}
+
+/** Rows of content as units: entries are unpacked and files read only where asked for. In the order of `rows`. */
+export async function unitsOf(db: Db, rows: readonly Row<'content'>[], packs: PackReader = openPackReader(db)): Promise<Unit[]> {
+  const files = Map.groupBy(
+    await filesOf(
+      db,
+      rows.map(({ id }) => id),
+    ),
+    ({ content_id }) => content_id,
+  )
+  return rows.map((row) => ({
+    id: row.id,
+    uuid: row.uuid,
+    type: row.type,
+    key: row.key,
+    slot: row.slot,
+    meta: JSON.parse(row.meta),
+    entry: () =>
+      row.pack_id === null
+        ? Promise.resolve(Buffer.alloc(0))
+        : packs.read({ packId: row.pack_id, at: row.entry_at, length: row.entry_length }),
+    files: files.get(row.id) ?? [],
+  }))
+}
+
+const pageSize = 2000
+
+/** Units in the order of their ids, some thousand read at a time. */
+export async function* unitsById(db: Db, ids: readonly number[], packs: PackReader = openPackReader(db)): AsyncGenerator<Unit> {
+  for (let at = 0; at < ids.length; at += pageSize) {
+    const page = ids.slice(at, at + pageSize)
+    const rows = await db
+      .selectFrom('content')
+      .selectAll()
+      .where('id', 'in', sql<number>`(select id from ${idRows(db, page)} as i)`)
+      .execute()
+    const byId = new Map(rows.map((row) => [row.id, row]))
+    yield* await unitsOf(
+      db,
+      page.flatMap((id) => byId.get(id) ?? []),
+      packs,
+    )
+  }
+}
+
+async function filesOf(db: Db, contentIds: readonly number[]) {
+  return db
+    .selectFrom('file')
+    .leftJoin('blob', 'blob.id', 'file.blob_id')
+    .select(['file.id', 'file.content_id', 'file.path', 'file.checksum', 'blob.sha256'])
+    .select(({ fn }) => fn.coalesce('blob.size', 'file.size').as('size'))
+    .where('content_id', 'in', sql<number>`(select id from ${idRows(db, contentIds)} as i)`)
+    .orderBy('file.id')
+    .execute()
+}
+
+function nameOf({ type, key, variant = '' }: Described): string {
+  return `${type}\n${key}\n${variant}`
+}
+
+async function findContent(db: Db, units: readonly Described[]): Promise<Map<string, number>> {
+  const known = new Map<string, number>()
+  for (const [type, ofType] of Map.groupBy(units, (unit) => unit.type)) {
+    const keys = textRows(db, new Set(ofType.map(({ key }) => key)))
+    const { rows } = await sql<{ id: number; key: string; variant: string }>`
+      select c.id, c.key, c.variant from ${keys} as k cross join content c where c.type = ${type} and c.key = k.text`.execute(db)
+    for (const { id, key, variant } of rows) known.set(nameOf({ type, key, variant } as Described), id)
+  }
+  return known
+}
+
+/** Makes staged files part of the blob store, and replaces them by their digests. */
+async function keepFiles(ctx: Ctx, units: readonly Described[]): Promise<void> {
+  for (const { files } of units)
+    for (const file of files as DescribedFile[])
+      if (file.staged) {
+        await file.staged.keep()
+        await saveBlob(ctx.db, file.staged.digests, file.staged.size)
+        file.sha256 = file.staged.digests.sha256
+      }
+}
+
+async function insertContent(
+  tx: Tx,
+  units: readonly Described[],
+  known: Map<string, number>,
+  origin: Origin | undefined,
+): Promise<void> {
+  const withEntry = units.filter(({ entry }) => entry && entry.length > 0)
+  const written = await writeEntries(
+    tx,
+    withEntry.map(({ entry }) => entry!),
+  )
+  const places = new Map(withEntry.map((unit, index) => [unit, written[index]!]))
+  const at = now()
+  const rows = units.map((unit) => ({
+    uuid: newUuid(),
+    type: unit.type,
+    key: unit.key,
+    variant: unit.variant ?? '',
+    slot: unit.slot ?? unit.key,
+    meta: JSON.stringify(unit.meta),
+    pack_id: places.get(unit)?.packId ?? null,
+    entry_at: places.get(unit)?.at ?? 0,
+    entry_length: places.get(unit)?.length ?? 0,
+    labels: '{}',
+    created: at,
+    updated: at,
+    touched: at,
+  }))
+  const inserted = await insertMany(tx, 'content', contentColumns, rows, ['id', 'type', 'key', 'variant'])
+  const ids = new Map(inserted.map((row) => [nameOf(row as unknown as Described), Number(row['id'])]))
+  // Somebody else may have stored the same in between: theirs has its files already.
+  await insertFiles(
+    tx,
+    units.filter((unit) => ids.has(nameOf(unit))),
+    ids,
+    origin,
+  )
+  for (const [name, id] of ids) known.set(name, id)
+  if (ids.size < units.length) for (const [name, id] of await findContent(tx, units)) known.set(name, id)
+}
+
+async function insertFiles(
+  tx: Tx,
+  units: readonly Described[],
+  ids: Map<string, number>,
+  origin: Origin | undefined,
+): Promise<void> {
+  const described = units.flatMap((unit) => unit.files.map((file) => ({ file, contentId: ids.get(nameOf(unit))! })))
+  const blobs = await findBlobs(
+    tx,
+    described.map(({ file }) => digestOf(file)),
+  )
+  const rows = described.map(({ file, contentId }) => ({
+    content_id: contentId,
+    path: file.path,
+    name: file.path.slice(file.path.lastIndexOf('/') + 1),
+    blob_id: blobs.get(digestOf(file) ?? '') ?? null,
+    size: file.size ?? null,
+    checksum: file.checksum ?? null,
+  }))
+  const inserted = await insertMany(tx, 'file', fileColumns, rows, ['id', 'content_id', 'path'])
+  if (!origin) return
+  const urls = new Map(described.map(({ file, contentId }) => [`${contentId}\n${file.path}`, file.urls?.[0]]))
+  await insertSources(
+    tx,
+    origin,
+    inserted.flatMap((row) => {
+      const url = urls.get(`${row['content_id']}\n${row['path']}`)
+      return url ? [{ fileId: Number(row['id']), url }] : []
+    }),
+  )
+}
+
+async function insertSources(tx: Tx, origin: Origin, sources: readonly { fileId: number; url: URL }[]): Promise<void> {
+  const base = origin.url.endsWith('/') ? origin.url : `${origin.url}/`
+  const rows = sources.map(({ fileId, url }) => ({
+    file_id: fileId,
+    remote_id: origin.id,
+    url: url.href.startsWith(base) ? url.href.slice(base.length) : url.href,
+  }))
+  await insertMany(tx, 'source', { file_id: 'bigint', remote_id: 'bigint', url: 'text' }, rows)
+}
+
+/** Blob ids by SHA-256. */
+async function findBlobs(db: Db, digests: readonly (string | undefined)[]): Promise<Map<string, number>> {
+  const wanted = new Set(digests.filter((digest) => digest !== undefined))
+  if (wanted.size === 0) return new Map()
+  const { rows } = await sql<{ id: number; sha256: string }>`
+    select b.id, b.sha256 from ${textRows(db, wanted)} as k cross join blob b where b.sha256 = k.text`.execute(db)
+  return new Map(rows.map(({ id, sha256 }) => [sha256, id]))
+}
+
+function digestOf({ sha256, checksum }: DescribedFile): string | undefined {
+  return sha256 ?? (checksum?.startsWith('sha256:') ? checksum.slice(7) : undefined)
+}
+
+/** What was known already: keeps it from being collected, and remembers that this remote has its files too. */
+async function refresh(
+  ctx: Ctx,
+  units: readonly Described[],
+  known: Map<string, number>,
+  origin: Origin | undefined,
+): Promise<void> {
+  const ids = units.map((unit) => known.get(nameOf(unit))!)
+  const at = now()
+  const stale = await ctx.db
+    .selectFrom('content')
+    .select('id')
+    .where('id', 'in', sql<number>`(select id from ${idRows(ctx.db, ids)} as i)`)
+    .where('touched', '<', at - hour)
+    .execute()
+  const files = new Map((await filesOf(ctx.db, ids)).map((file) => [`${file.content_id}\n${file.path}`, file]))
+  const sources = units.flatMap((unit) =>
+    unit.files.flatMap((file) => {
+      const stored = files.get(`${known.get(nameOf(unit))}\n${file.path}`)
+      return stored && file.urls?.[0] ? [{ fileId: stored.id, url: file.urls[0] }] : []
+    }),
+  )
+  const missing = origin ? await withoutSource(ctx.db, origin.id, sources) : []
+  const given = units.flatMap((unit) =>
+    unit.files.flatMap((file) => {
+      const stored = files.get(`${known.get(nameOf(unit))}\n${file.path}`)
+      return stored && stored.sha256 === null && (file.staged || file.sha256) ? [{ file, id: stored.id }] : []
+    }),
+  )
+  if (given.length > 0) await keepFiles(ctx, units)
+  if (stale.length + missing.length + given.length === 0) return
+  await ctx.db.transaction().execute(async (tx) => {
+    if (stale.length > 0)
+      await tx
+        .updateTable('content')
+        .set({ touched: at })
+        .where(
+          'id',
+          'in',
+          sql<number>`(select id from ${idRows(
+            tx,
+            stale.map(({ id }) => id),
+          )} as i)`,
+        )
+        .execute()
+    if (origin) await insertSources(tx, origin, missing)
+    const blobs = await findBlobs(
+      tx,
+      given.map(({ file }) => file.sha256),
+    )
+    for (const { file, id } of given)
+      await tx
+        .updateTable('file')
+        .set({ blob_id: blobs.get(file.sha256!)! })
+        .where('id', '=', id)
+        .execute()
+  })
+}
+
+async function withoutSource<T extends { fileId: number }>(db: Db, remoteId: number, sources: readonly T[]): Promise<T[]> {
+  if (sources.length === 0) return []
+  const ids = idRows(
+    db,
+    sources.map(({ fileId }) => fileId),
+  )
+  const rows = await db
+    .selectFrom('source')
+    .select('file_id')
+    .where('file_id', 'in', sql<number>`(select id from ${ids} as i)`)
+    .where('remote_id', '=', remoteId)
+    .execute()
+  const have = new Set(rows.map(({ file_id }) => file_id))
+  return sources.filter(({ fileId }) => !have.has(fileId))
+}
+
+const contentColumns = {
+  uuid: 'text',
+  type: 'text',
+  key: 'text',
+  variant: 'text',
+  slot: 'text',
+  meta: 'jsonb',
+  pack_id: 'bigint',
+  entry_at: 'bigint',
+  entry_length: 'bigint',
+  labels: 'jsonb',
+  created: 'bigint',
+  updated: 'bigint',
+  touched: 'bigint',
+} as const
+
+const fileColumns = {
+  content_id: 'bigint',
+  path: 'text',
+  name: 'text',
+  blob_id: 'bigint',
+  size: 'bigint',
+  checksum: 'text',
+} as const

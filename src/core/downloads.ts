@@ -1,0 +1,69 @@
+import type { Db } from '../store/database.ts'
+import { saveBlob } from './content.ts'
+import type { Upstream } from './fetch.ts'
+import type { Job } from './tasks.ts'
+
+export interface MissingFile {
+  id: number
+  path: string
+  size: number | null
+  checksum: string | null
+  /** Absolute, or relative to the remote's url; null when this remote does not have it. */
+  url: string | null
+}
+
+/** Downloads files, several at once, and ties each to its file row as soon as its bytes are verified and durable. The first failure stops all. */
+export async function fetchFiles(job: Job, upstream: Upstream, files: readonly MissingFile[], base: string): Promise<void> {
+  if (files.length === 0) return
+  const code = 'sync.downloading.artifacts'
+  const stop = new AbortController()
+  const signal = AbortSignal.any([job.signal, stop.signal])
+  job.progress.report(code, 'Downloading Artifacts', { total: files.length, done: 0 })
+  const waiting = files[Symbol.iterator]()
+
+  async function work(): Promise<void> {
+    for (const file of waiting) {
+      signal.throwIfAborted()
+      await fetchFile(job, upstream, file, base, signal)
+      job.progress.report(code, 'Downloading Artifacts', { add: 1 })
+    }
+  }
+  const workers = Array.from({ length: upstream.access.concurrency ?? 10 }, async () => {
+    try {
+      await work()
+    } catch (error) {
+      stop.abort(error)
+      throw error
+    }
+  })
+  const results = await Promise.allSettled(workers)
+  job.signal.throwIfAborted()
+  // The others were aborted because of the first: its reason is the one to tell.
+  if (stop.signal.aborted) throw stop.signal.reason
+  for (const result of results) if (result.status === 'rejected') throw result.reason
+  job.progress.report(code, 'Downloading Artifacts', { finished: true })
+}
+
+async function fetchFile({ ctx }: Job, upstream: Upstream, file: MissingFile, base: string, signal: AbortSignal): Promise<void> {
+  if (await linkStored(ctx.db, file)) return
+  const url = new URL(file.url ?? file.path, base.endsWith('/') ? base : `${base}/`)
+  await using staged = await upstream.download(
+    [url],
+    { size: file.size ?? undefined, checksum: file.checksum ?? undefined },
+    signal,
+  )
+  await staged.keep()
+  await ctx.db.transaction().execute(async (tx) => {
+    const blobId = await saveBlob(tx, staged.digests, staged.size)
+    await tx.updateTable('file').set({ blob_id: blobId, size: staged.size }).where('id', '=', file.id).execute()
+  })
+}
+
+/** The same bytes may have come with other content: they are not downloaded twice. */
+async function linkStored(db: Db, { id, checksum }: MissingFile): Promise<boolean> {
+  if (!checksum?.startsWith('sha256:')) return false
+  const blob = await db.selectFrom('blob').select(['id', 'size']).where('sha256', '=', checksum.slice(7)).executeTakeFirst()
+  if (!blob) return false
+  await db.updateTable('file').set({ blob_id: blob.id, size: blob.size }).where('id', '=', id).execute()
+  return true
+}

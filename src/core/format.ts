@@ -1,0 +1,258 @@
+import type { Readable } from 'node:stream'
+import type { Digests, Expected, Staged } from '../store/blobs.ts'
+import type { Access, Upstream } from './fetch.ts'
+
+/*
+ * A format is three translations and some declarations. It does no I/O except through the streams and the upstream it is given,
+ * and knows neither the database, nor the blob store, nor HTTP servers. docs/add-a-format.md walks through `file`.
+ */
+export interface Format {
+  /** Folder, Pulp app label and URL segment: `rpm`, `file`. */
+  readonly name: string
+  /** What names Pulp has for it. `type` is the second URL segment (`repositories/<name>/<type>/`); `model` prefixes class names (`RpmRepository`). */
+  readonly pulp: {
+    type: string
+    model: string
+    version: string
+    package: string
+    module: string
+    tasks: { sync: string; publish: string }
+  }
+  /** The kinds of content, in the order in which versions list them. */
+  readonly contentTypes: readonly ContentType[]
+  /** Fields that users set beyond the base fields of each kind of resource. */
+  readonly fields: { repository: Fields; remote: Fields; publication: Fields; distribution: Fields; sync: Fields }
+  /** Checks a request body beyond its fields, throwing Failure invalid; `sync` sees its repository's settings. */
+  check?(
+    what: 'repository' | 'remote' | 'publication' | 'sync',
+    values: Record<string, unknown>,
+    repository?: RepositorySettings,
+  ): void
+
+  /**
+   * Reads an upstream. Yields what is there; the core downloads, verifies, stores and makes the version.
+   * `unchanged` is what the last `fingerprint` yielded, when nothing else changed since: yield the same again at once and return.
+   * Throws Failure upstream or integrity.
+   */
+  discover?(upstream: Upstream, options: SyncOptions): AsyncGenerator<Discovered>
+
+  /** Reads one uploaded file and describes it as content. Throws Failure invalid when it is not what it should be. */
+  inspect?(upload: Uploaded): Promise<Described[]>
+
+  /** What becomes of content that the upstream does not have (any more), from the values of `fields.sync`. `complete` also keeps its publication. */
+  syncMode?(settings: Record<string, unknown>): 'additive' | 'mirror' | 'complete'
+  /** Settings of a publication, from those of its repository and what the request names. The result is what "same settings" compares. */
+  publicationSettings(repository: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown>
+  /** Writes the metadata of a version. Each yield gets back what was stored: `const { size, digests } = yield file`. */
+  render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, Stored>
+  /** Where a publication with this layout serves a file of content; its own path by default (`verbatim`). */
+  publishedPath?(file: { path: string; name: string }, layout: string): string
+  /** Files that a distribution makes up itself (rpm: config.repo). Undefined: no such file. */
+  distributionFile?(path: string, distribution: ServedDistribution): string | undefined
+  /** Extra response headers of a served path. */
+  headers?(path: string): Record<string, string> | undefined
+  /** Leaves out what must not be in one version together (rpm: old package versions). Gets the candidates, returns those to drop. */
+  prune?(candidates: AsyncIterable<Unit>, repository: RepositorySettings): Promise<number[]>
+  /** A content without publication can be served (Pulp's file repositories). */
+  readonly servesVersions?: boolean
+  /** Endpoints of its own, beyond the generic ones. */
+  readonly actions?: readonly FormatAction[]
+}
+
+export interface ContentType {
+  /** `package`: with the format's name the content type, `rpm.package`; also its model in Pulp, lower-cased. */
+  readonly name: string
+  /** `Package`: Pulp's model; in schemas `rpm.Package`, in placeholders `{rpm_package_href}`. */
+  readonly model: string
+  /** `packages`: `content/rpm/packages/`. */
+  readonly path: string
+  /** Fields of the response beyond the base ones; all read-only. Absent `files` adds artifact and the digests. */
+  readonly fields: Fields
+  /** How many files such content brings: Pulp shows `artifact` for one, `artifacts` for many, neither for none. */
+  readonly files: 'one' | 'many' | 'none'
+  /** Members of `meta` that can be filtered by, with an index each; `as` names another member than the filter's own name. */
+  readonly filters: Readonly<Record<string, { type?: 'text' | 'number'; as?: string; lookups: readonly Lookup[] }>>
+  /** Fields of meta that `ordering` takes beyond the base ones (with Pulp's names). */
+  readonly ordering: readonly string[]
+  /** Shapes the response from meta and, when a field needs it, the entry (the packed rest). */
+  view(unit: Unit): Record<string, unknown>
+  /** Fields for which `view` reads `unit.entry()`: it is unpacked only when one of them is asked for. */
+  readonly heavy?: readonly string[]
+  /** How users make one: from a file, from JSON fields, or not at all. Extra request fields beside the base ones. */
+  readonly create?: { from: 'file' | 'json'; fields: Fields; required?: readonly string[] }
+}
+
+/** `exact` filters by equality; the others are Pulp's suffixes. */
+export type Lookup = 'exact' | 'in' | 'ne' | 'contains' | 'icontains' | 'startswith' | 'lt' | 'lte' | 'gt' | 'gte' | 'range'
+
+export type Fields = Readonly<Record<string, Field>>
+
+/** One field, in JSON Schema's words. Requests are checked against it (with Django REST framework's messages), documents are made of it. */
+export interface Field {
+  type: 'string' | 'integer' | 'number' | 'boolean' | 'object' | 'array' | 'any' | 'href'
+  description?: string
+  required?: boolean
+  nullable?: boolean
+  readOnly?: boolean
+  writeOnly?: boolean
+  default?: unknown
+  enum?: readonly string[]
+  format?: 'uri' | 'uuid' | 'date-time' | 'binary' | 'double' | 'int64'
+  minimum?: number
+  maximum?: number
+  minLength?: number
+  maxLength?: number
+  items?: Field
+  /** For `href`: the kinds of resource it may name, as in `remote` or `remote:rpm.rpm`. */
+  to?: string
+  /** A string that is never shown again: stored among the secrets, listed in hidden_fields. */
+  secret?: boolean
+  /** An empty string is refused unless this is set. */
+  allowBlank?: boolean
+}
+
+export interface RepositorySettings {
+  name: string
+  settings: Record<string, unknown>
+}
+
+export interface SyncOptions {
+  /** Values of `fields.sync`, with defaults filled in. */
+  settings: Record<string, unknown>
+  repository: RepositorySettings
+  policy: 'immediate' | 'on_demand' | 'streamed'
+  access: Access
+  /** What the last sync yielded as `fingerprint`, if the upstream may be skipped when it is still the same (optimize). */
+  unchanged: string | undefined
+  allowedChecksums: readonly string[]
+  /** Whether this content is already stored, so that its bulky entry need not be given again. Answers in the order of `keys`. */
+  known(type: string, keys: readonly string[]): Promise<boolean[]>
+  progress: Progress
+  signal: AbortSignal
+}
+
+/** What `discover` yields. A batch is better than its items one by one when there are many. */
+export type Discovered =
+  | { kind: 'content'; batch: readonly Described[] }
+  /** Identifies the state of the upstream: when the next sync sees the same, there is nothing to do. */
+  | { kind: 'fingerprint'; value: string; unchanged: boolean }
+  /** A file of the upstream's own publication, kept as it is (mirror_complete). */
+  | { kind: 'verbatim'; path: string; staged: Staged }
+  /** A content's path in the upstream's own publication, where it is not the content's own. */
+  | { kind: 'verbatim-path'; type: string; key: string; filePath: string; path: string }
+
+/** One unit of content, as a format describes it. */
+export interface Described {
+  type: string
+  key: string
+  /** See ContentTable.variant and slot; '' and the key by default. */
+  variant?: string
+  slot?: string
+  meta: Record<string, unknown>
+  /** The bulky rest, packed by the core; undefined when there is none or `known` said that it is stored. */
+  entry?: Uint8Array
+  files: readonly DescribedFile[]
+}
+
+export interface DescribedFile {
+  path: string
+  size?: number
+  /** `<algorithm>:<hex>`. */
+  checksum?: string
+  /** Where the bytes are: already here, or upstream (mirrors of one file; the first is stored for on-demand). */
+  staged?: Staged
+  sha256?: string
+  urls?: readonly URL[]
+}
+
+/** An uploaded file, or the JSON fields of a content without one. */
+export interface Uploaded {
+  type: string
+  fields: Record<string, unknown>
+  file?: { size: number; digests: Digests; open(): Promise<Readable> }
+}
+
+/** Content as the store has it. */
+export interface Unit {
+  id: number
+  uuid: string
+  type: string
+  key: string
+  slot: string
+  meta: Record<string, any>
+  /** The bulky rest, unpacked; empty when there is none. */
+  entry(): Promise<Buffer>
+  files: readonly { id: number; path: string; size: number | null; checksum: string | null; sha256: string | null }[]
+}
+
+/** A version, for rendering: the same order each time. */
+export interface VersionView {
+  repository: RepositorySettings
+  number: number
+  created: number
+  /** How many units of each type. */
+  counts: Readonly<Record<string, number>>
+  /** Units of one type, by slot. */
+  units(type: string): AsyncIterable<Unit>
+  /** Opens a stored file of a unit (comps, modules and other small things). Throws when its bytes are not here. */
+  open(sha256: string): Promise<Readable>
+}
+
+/** One metadata file. `pieces` are compressed one by one, so that a later publication copies those whose key it has seen. */
+export interface Rendered {
+  /** A function of the digests where the name holds the checksum. */
+  path: string | ((stored: Stored) => string)
+  body: AsyncIterable<Uint8Array> | { pieces: AsyncIterable<Piece> }
+  /** Of the bytes as served; `none` for a body that is already what it should be. */
+  compression: 'gz' | 'zstd' | 'none'
+  digests?: readonly (keyof Digests)[]
+}
+
+export interface Piece {
+  /** Equal keys mean equal bytes. */
+  key: string
+  bytes(): Promise<Uint8Array> | Uint8Array
+}
+
+export interface Stored {
+  size: number
+  digests: Digests
+  /** Bytes before compression. */
+  openSize: number
+}
+
+export interface ServedDistribution {
+  name: string
+  /** Absolute URL of its root, with a slash at the end. */
+  url: string
+  settings: Record<string, unknown>
+  repository: RepositorySettings | undefined
+  publicationSettings: Record<string, unknown> | undefined
+}
+
+/** Tells users how far a task is. Codes are Pulp's (`sync.downloading.artifacts`); writes are gathered, so call as often as you like. */
+export interface Progress {
+  report(
+    code: string,
+    message: string,
+    change: { total?: number | null; done?: number; add?: number; suffix?: string; finished?: boolean },
+  ): void
+}
+
+/** An endpoint of one format: `POST <path>` starts a task that runs `run` of core verbs. */
+export interface FormatAction {
+  /** `rpm/copy`. */
+  path: string
+  operationId: string
+  summary: string
+  schema: string
+  fields: Fields
+  task: string
+  group?: boolean
+  /** Which repositories it changes and which it reads, as hrefs or PRNs out of the body. */
+  resources(body: Record<string, unknown>): { exclusive: string[]; shared: string[] }
+  /** Kind of work in core/work.ts that does it. */
+  kind: string
+}
+
+export type { Expected }

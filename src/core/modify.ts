@@ -1,0 +1,95 @@
+import { sql } from 'kysely'
+import { idRows } from '../store/bulk.ts'
+import { saveContent } from './content.ts'
+import { formatNamed } from './ctx.ts'
+import { prnOf } from './names.ts'
+import { publishVersion } from './publish.ts'
+import { markChanged } from './sync.ts'
+import type { Job } from './tasks.ts'
+import { commitVersion, contentIds, getRepository, latestVersion } from './versions.ts'
+import { Failure } from '../lib/failure.ts'
+
+export interface ModifyArgs {
+  repositoryId: number
+  add: readonly number[]
+  /** `*` removes everything that is not added. */
+  remove: readonly number[] | '*'
+  /** Start from this version's content instead of the latest's. */
+  baseVersionId?: number | null
+}
+
+/** Adds and removes content by hand. What holds the slot of something added goes. */
+export async function modifyRepository(job: Job, { repositoryId, add, remove, baseVersionId = null }: ModifyArgs): Promise<void> {
+  const { ctx } = job
+  const repository = await getRepository(ctx.db, repositoryId)
+  const latest = await latestVersion(ctx.db, repositoryId)
+  const present = await contentIds(ctx.db, latest)
+  const base = baseVersionId === null ? present : await baseContent(job, baseVersionId)
+  const wanted = new Set(base)
+  if (remove === '*') wanted.clear()
+  else for (const id of remove) wanted.delete(id)
+  const arriving = new Set(add.filter((id) => !wanted.has(id)))
+  for (const id of await inSlotsOf(job, arriving, wanted)) wanted.delete(id)
+  for (const id of add) wanted.add(id)
+
+  const version = await ctx.db.transaction().execute(async (tx) => {
+    const gone = [...present].filter((id) => !wanted.has(id))
+    const made = await commitVersion(tx, { repositoryId, add: wanted, remove: gone, baseVersionId })
+    // The next sync compares with the upstream again: this version is no longer what the last one left.
+    if (made) await tx.updateTable('repository').set({ last_sync: null }).where('id', '=', repositoryId).execute()
+    if (made) await markChanged(tx, repositoryId)
+    return made
+  })
+  if (!version) return
+  ctx.changes.bump()
+  await job.created(prnOf(ctx.formats, 'version', version))
+  if (repository.autopublish) await publishVersion(job, { versionId: version.id, asked: {} })
+}
+
+async function baseContent({ ctx }: Job, versionId: number): Promise<Set<number>> {
+  const base = await ctx.db.selectFrom('version').selectAll().where('id', '=', versionId).executeTakeFirst()
+  if (!base) throw new Failure('not_found', 'The base version was deleted.')
+  return contentIds(ctx.db, base)
+}
+
+async function inSlotsOf({ ctx }: Job, arriving: ReadonlySet<number>, wanted: ReadonlySet<number>): Promise<number[]> {
+  const { rows } = await sql<{ id: number }>`
+    select distinct old.id from ${idRows(ctx.db, arriving)} as arriving
+    cross join content fresh
+    join content old on old.type = fresh.type and old.slot = fresh.slot and old.id <> fresh.id
+    where fresh.id = arriving.id`.execute(ctx.db)
+  return rows.map(({ id }) => id).filter((id) => wanted.has(id))
+}
+
+export interface UploadArgs {
+  type: string
+  fields: Record<string, unknown>
+  /** The uploaded file, already a blob. */
+  sha256?: string
+  repositoryId?: number | null
+}
+
+/** Describes an uploaded file as content, and adds it to a repository if one is named. */
+export async function uploadContent(job: Job, { type, fields, sha256, repositoryId = null }: UploadArgs): Promise<void> {
+  const { ctx } = job
+  const format = formatNamed(ctx, type.split('.')[0]!)
+  if (!format.inspect) throw new Failure('invalid', `A ${format.name} content cannot be uploaded.`)
+  const blob = sha256 ? await ctx.db.selectFrom('blob').selectAll().where('sha256', '=', sha256).executeTakeFirst() : undefined
+  if (sha256 && !blob) throw new Failure('not_found', 'The artifact was deleted.')
+  const described = await format.inspect({
+    type,
+    fields,
+    ...(blob && { file: { size: blob.size, digests: digestsOf(blob), open: () => ctx.blobs.open(blob.sha256) } }),
+  })
+  const ids = await saveContent(ctx, described)
+  if (repositoryId !== null) await modifyRepository(job, { repositoryId, add: ids, remove: [] })
+  const rows = await ctx.db.selectFrom('content').select(['uuid', 'type']).where('id', 'in', ids).orderBy('id').execute()
+  for (const row of rows) await job.created(prnOf(ctx.formats, 'content', row))
+}
+
+function digestsOf(blob: Record<string, unknown>) {
+  const digests: Record<string, string> = {}
+  for (const name of ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'])
+    if (typeof blob[name] === 'string') digests[name] = blob[name]
+  return digests as { sha256: string }
+}

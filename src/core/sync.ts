@@ -1,0 +1,219 @@
+import { sql } from 'kysely'
+import { Failure } from '../lib/failure.ts'
+import { now } from '../lib/time.ts'
+import { idRows } from '../store/bulk.ts'
+import type { Staged } from '../store/blobs.ts'
+import type { Db } from '../store/database.ts'
+import type { Row } from '../store/schema.ts'
+import { isKnown, saveBlob, saveContent, unitsById } from './content.ts'
+import { formatNamed } from './ctx.ts'
+import { fetchFiles, type MissingFile } from './downloads.ts'
+import type { Upstream } from './fetch.ts'
+import type { Format, SyncOptions } from './format.ts'
+import { prnOf } from './names.ts'
+import { insertVerbatimPublication, publishVersion } from './publish.ts'
+import { accessOf } from './remotes.ts'
+import type { Job } from './tasks.ts'
+import { commitVersion, contentIds, displaced, getRepository, latestVersion } from './versions.ts'
+
+export interface SyncArgs {
+  repositoryId: number
+  remoteId: number
+  /** Values of the format's `fields.sync`. */
+  settings: Record<string, unknown>
+}
+
+/** What a sync found upstream. */
+interface Found {
+  ids: Set<number>
+  /** Slot -> id: of two units in one slot the later wins. Unused where the upstream is kept as it is. */
+  slots: Map<string, number>
+  fingerprint: string | undefined
+  verbatim: { path: string; staged: Staged }[]
+  paths: { id: number; filePath: string; path: string }[]
+}
+
+/** Makes a repository match its upstream: a new version, unless nothing changed. Nothing is visible before every byte is here and verified. */
+export async function syncRepository(job: Job, { repositoryId, remoteId, settings }: SyncArgs): Promise<void> {
+  const { ctx } = job
+  const repository = await getRepository(ctx.db, repositoryId)
+  const remote = await ctx.db.selectFrom('remote').selectAll().where('id', '=', remoteId).executeTakeFirst()
+  if (!remote) throw new Failure('not_found', 'The remote was deleted.')
+  const format = formatNamed(ctx, repository.type.split('.')[0]!)
+  if (!format.discover) throw new Failure('invalid', `A ${format.name} repository cannot be synced.`)
+
+  const latest = await latestVersion(ctx.db, repositoryId)
+  // Two remotes, or the same one asked in another way, are two states.
+  const asked = JSON.stringify([remote.uuid, remote.url, remote.policy, settings])
+  const last = parseLastSync(repository.last_sync)
+  const same = last?.asked === asked && last.version === latest.number
+  const options: SyncOptions = {
+    settings,
+    repository: { name: repository.name, settings: JSON.parse(repository.settings) },
+    policy: remote.policy as SyncOptions['policy'],
+    access: accessOf(remote),
+    unchanged: same && settings['optimize'] !== false ? last.fingerprint : undefined,
+    allowedChecksums: ctx.config.allowedChecksums,
+    known: (type, keys) => isKnown(ctx.db, type, keys),
+    progress: job.progress,
+    signal: job.signal,
+  }
+  await using upstream = ctx.fetch.open(options.access)
+  const present = await contentIds(ctx.db, latest)
+  const found = await discover(job, format, upstream, options, remote, same ? present : new Set())
+  if (!found) return
+
+  try {
+    if (remote.policy === 'immediate') await downloadMissing(job, upstream, found.ids, remote)
+    const mode = format.syncMode?.(settings) ?? 'additive'
+    const { add, remove } = await plan(ctx.db, repositoryId, mode, found, present)
+    const dropped = await prune(job, format, options, mode, { add, remove, present })
+    await commit(job, format, { repository, latest, found, add, remove: [...remove, ...dropped], mode, asked })
+  } finally {
+    for (const { staged } of found.verbatim) await staged[Symbol.asyncDispose]()
+  }
+}
+
+function parseLastSync(json: string | null): { asked: string; version: number; fingerprint: string } | undefined {
+  return json ? JSON.parse(json) : undefined
+}
+
+/** Reads the upstream and stores what it describes. Undefined when it is as the last sync left it. */
+async function discover(
+  job: Job,
+  format: Format,
+  upstream: Upstream,
+  options: SyncOptions,
+  remote: Row<'remote'>,
+  settled: ReadonlySet<number>,
+): Promise<Found | undefined> {
+  const found: Found = { ids: new Set(), slots: new Map(), fingerprint: undefined, verbatim: [], paths: [] }
+  const complete = format.syncMode?.(options.settings) === 'complete'
+  for await (const item of format.discover!(upstream, options)) {
+    job.signal.throwIfAborted()
+    if (item.kind === 'content') {
+      const ids = await saveContent(job.ctx, item.batch, remote, settled)
+      for (const [index, { type, slot, key }] of item.batch.entries()) {
+        const id = ids[index]!
+        if (!complete) {
+          const place = `${type}\n${slot ?? key}`
+          found.ids.delete(found.slots.get(place) ?? -1)
+          found.slots.set(place, id)
+        }
+        found.ids.add(id)
+      }
+    } else if (item.kind === 'verbatim') found.verbatim.push(item)
+    else if (item.kind === 'verbatim-path') {
+      const row = await job.ctx.db
+        .selectFrom('content')
+        .select('id')
+        .where('type', '=', item.type)
+        .where('key', '=', item.key)
+        .executeTakeFirstOrThrow()
+      found.paths.push({ id: row.id, filePath: item.filePath, path: item.path })
+    } else {
+      found.fingerprint = item.value
+      if (item.unchanged) {
+        job.progress.report('sync.was_skipped', 'Skipping Sync (no change from previous sync)', { done: 1, finished: true })
+        return undefined
+      }
+    }
+  }
+  return found
+}
+
+/** Downloads the bytes of found content that are not here yet. What an interrupted sync has fetched is not fetched again. */
+async function downloadMissing(job: Job, upstream: Upstream, ids: ReadonlySet<number>, remote: Row<'remote'>): Promise<void> {
+  const { rows } = await sql<MissingFile>`
+    select file.id, file.path, file.size, file.checksum, source.url from ${idRows(job.ctx.db, ids)} as i
+    cross join file
+    left join source on source.file_id = file.id and source.remote_id = ${remote.id}
+    where file.content_id = i.id and file.blob_id is null`.execute(job.ctx.db)
+  await fetchFiles(job, upstream, rows, remote.url)
+}
+
+async function plan(
+  db: Db,
+  repositoryId: number,
+  mode: 'additive' | 'mirror' | 'complete',
+  found: Found,
+  present: ReadonlySet<number>,
+) {
+  const add = new Set([...found.ids].filter((id) => !present.has(id)))
+  const remove =
+    mode === 'additive'
+      ? (await displaced(db, repositoryId, add)).filter((id) => present.has(id))
+      : [...present].filter((id) => !found.ids.has(id))
+  return { add, remove }
+}
+
+/** Lets the format drop what should not be in one version together (rpm: all but the newest n of each package). */
+async function prune(
+  job: Job,
+  format: Format,
+  { repository }: SyncOptions,
+  mode: string,
+  { add, remove, present }: { add: Set<number>; remove: number[]; present: ReadonlySet<number> },
+): Promise<number[]> {
+  if (!format.prune || mode === 'complete') return []
+  const gone = new Set(remove)
+  const candidates = [...present].filter((id) => !gone.has(id)).concat([...add])
+  const dropped = await format.prune(unitsById(job.ctx.db, candidates), repository)
+  for (const id of dropped) add.delete(id)
+  return dropped.filter((id) => present.has(id))
+}
+
+interface Outcome {
+  repository: Row<'repository'>
+  latest: Row<'version'>
+  found: Found
+  add: Set<number>
+  remove: number[]
+  mode: string
+  asked: string
+}
+
+/** One transaction: the version, its publication where the upstream's own is kept, and what the next sync compares with. */
+async function commit(job: Job, format: Format, { repository, latest, found, add, remove, mode, asked }: Outcome): Promise<void> {
+  const { ctx } = job
+  const files = await Promise.all(
+    found.verbatim.map(async ({ path, staged }) => {
+      await staged.keep()
+      return { path, blobId: await saveBlob(ctx.db, staged.digests, staged.size) }
+    }),
+  )
+  const { version, publication } = await ctx.db.transaction().execute(async (tx) => {
+    const version = await commitVersion(tx, { repositoryId: repository.id, add, remove })
+    const publication =
+      mode === 'complete'
+        ? await insertVerbatimPublication(tx, format, repository, version ?? latest, files, found.paths)
+        : undefined
+    const number = (version ?? latest).number
+    await tx
+      .updateTable('repository')
+      .set({
+        last_sync:
+          found.fingerprint === undefined ? null : JSON.stringify({ asked, version: number, fingerprint: found.fingerprint }),
+      })
+      .where('id', '=', repository.id)
+      .execute()
+    if (version ?? publication) await markChanged(tx, repository.id)
+    return { version, publication }
+  })
+  ctx.changes.bump()
+  job.progress.report('associating.content', 'Associating Content', { total: add.size, done: add.size, finished: true })
+  if (remove.length > 0)
+    job.progress.report('unassociating.content', 'Un-Associating Content', {
+      total: remove.length,
+      done: remove.length,
+      finished: true,
+    })
+  if (version) await job.created(prnOf(ctx.formats, 'version', version))
+  if (publication) await job.created(prnOf(ctx.formats, 'publication', publication))
+  if (version && repository.autopublish && !publication) await publishVersion(job, { versionId: version.id, asked: {} })
+}
+
+/** What the distributions of a repository serve is another thing from now on. */
+export async function markChanged(db: Db, repositoryId: number): Promise<void> {
+  await db.updateTable('distribution').set({ content_changed: now() }).where('repository_id', '=', repositoryId).execute()
+}

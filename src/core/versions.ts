@@ -1,0 +1,308 @@
+import { sql } from 'kysely'
+import { Failure } from '../lib/failure.ts'
+import { now } from '../lib/time.ts'
+import { newUuid } from '../lib/uuid.ts'
+import { idRows, insertMany } from '../store/bulk.ts'
+import type { Db, Tx } from '../store/database.ts'
+import type { Row } from '../store/schema.ts'
+import type { Job } from './tasks.ts'
+
+/** Units of a content type: in the version, new in it, and gone since the one before. */
+export type Counts = Record<string, { present: number; added: number; removed: number }>
+
+export async function getRepository(db: Db, id: number): Promise<Row<'repository'>> {
+  const row = await db.selectFrom('repository').selectAll().where('id', '=', id).executeTakeFirst()
+  if (!row) throw new Failure('not_found', 'The repository was deleted.')
+  return row
+}
+
+/** Makes version 0, empty. Part of creating a repository. */
+export async function insertFirstVersion(tx: Tx, repositoryId: number): Promise<void> {
+  const at = now()
+  await tx
+    .insertInto('version')
+    .values({
+      uuid: newUuid(),
+      repository_id: repositoryId,
+      number: 0,
+      base_version_id: null,
+      counts: '{}',
+      created: at,
+      updated: at,
+    })
+    .execute()
+}
+
+export async function latestVersion(db: Db, repositoryId: number): Promise<Row<'version'>> {
+  return db
+    .selectFrom('version')
+    .selectAll()
+    .where('repository_id', '=', repositoryId)
+    .orderBy('number', 'desc')
+    .limit(1)
+    .executeTakeFirstOrThrow()
+}
+
+/** The content of one version. Callers add columns, order and limits. */
+export function contentOf(db: Db, { repository_id, number }: Pick<Row<'version'>, 'repository_id' | 'number'>) {
+  return db
+    .selectFrom('membership')
+    .innerJoin('content', 'content.id', 'membership.content_id')
+    .where('membership.repository_id', '=', repository_id)
+    .where('membership.added_in', '<=', number)
+    .where((row) => row.or([row('membership.removed_in', 'is', null), row('membership.removed_in', '>', number)]))
+}
+
+/** Ids of the content of one version. */
+export async function contentIds(
+  db: Db,
+  { repository_id, number }: Pick<Row<'version'>, 'repository_id' | 'number'>,
+): Promise<Set<number>> {
+  const rows = await db
+    .selectFrom('membership')
+    .select('content_id')
+    .where('repository_id', '=', repository_id)
+    .where('added_in', '<=', number)
+    .where((row) => row.or([row('removed_in', 'is', null), row('removed_in', '>', number)]))
+    .execute()
+  return new Set(rows.map(({ content_id }) => content_id))
+}
+
+/** Those of `present` that hold the slot of something in `arriving`: a version has at most one content of a type in a slot. */
+export async function displaced(db: Db, repositoryId: number, arriving: ReadonlySet<number>): Promise<number[]> {
+  const { rows } = await sql<{ id: number }>`
+    select distinct old.id from ${idRows(db, arriving)} as arriving
+    cross join content fresh
+    join content old on old.type = fresh.type and old.slot = fresh.slot and old.id <> fresh.id
+    join membership m on m.content_id = old.id and m.repository_id = ${repositoryId} and m.removed_in is null
+    where fresh.id = arriving.id`.execute(db)
+  return rows.map(({ id }) => id)
+}
+
+/** What differs between two versions of one repository. Reads only the memberships that changed between them. */
+export async function diffVersions(
+  db: Db,
+  repositoryId: number,
+  from: number,
+  to: number,
+): Promise<{ added: number[]; removed: number[] }> {
+  if (from > to) {
+    const { added, removed } = await diffVersions(db, repositoryId, to, from)
+    return { added: removed, removed: added }
+  }
+  const members = db.selectFrom('membership').select('content_id').where('repository_id', '=', repositoryId)
+  const added = await members
+    .where('added_in', '>', from)
+    .where('added_in', '<=', to)
+    .where((row) => row.or([row('removed_in', 'is', null), row('removed_in', '>', to)]))
+    .execute()
+  const removed = await members
+    .where('removed_in', '>', from)
+    .where('removed_in', '<=', to)
+    .where('added_in', '<=', from)
+    .execute()
+  // Content that went and came back in between is in neither.
+  const gone = new Set(removed.map(({ content_id }) => content_id))
+  const back = new Set(added.map(({ content_id }) => content_id).filter((id) => gone.has(id)))
+  return {
+    added: added.map(({ content_id }) => content_id).filter((id) => !back.has(id)),
+    removed: [...gone].filter((id) => !back.has(id)),
+  }
+}
+
+interface NewVersion {
+  repositoryId: number
+  add: Iterable<number>
+  remove: Iterable<number>
+  baseVersionId?: number | null
+}
+
+/**
+ * Makes the next version out of the latest one: `remove` go, `add` come. Undefined when that changes nothing.
+ * The caller's task holds the repository: nobody else changes it meanwhile.
+ */
+export async function commitVersion(
+  tx: Tx,
+  { repositoryId, add, remove, baseVersionId = null }: NewVersion,
+): Promise<Row<'version'> | undefined> {
+  const repository = await getRepository(tx, repositoryId)
+  const latest = await latestVersion(tx, repositoryId)
+  const present = await contentIds(tx, latest)
+  const leaving = new Set([...remove].filter((id) => present.has(id)))
+  const arriving = new Set<number>()
+  for (const id of add)
+    if (present.has(id)) leaving.delete(id)
+    else arriving.add(id)
+  if (arriving.size + leaving.size === 0) return undefined
+
+  const number = repository.next_version
+  await insertMany(
+    tx,
+    'membership',
+    { repository_id: 'bigint', content_id: 'bigint', added_in: 'bigint' },
+    [...arriving].map((id) => ({ repository_id: repositoryId, content_id: id, added_in: number })),
+  )
+  await tx
+    .updateTable('membership')
+    .set({ removed_in: number })
+    .where('repository_id', '=', repositoryId)
+    .where('content_id', 'in', sql<number>`(select id from ${idRows(tx, leaving)} as i)`)
+    .where('removed_in', 'is', null)
+    .execute()
+  await tx
+    .updateTable('repository')
+    .set({ next_version: number + 1, updated: now() })
+    .where('id', '=', repositoryId)
+    .execute()
+  const at = now()
+  const version = await tx
+    .insertInto('version')
+    .values({
+      uuid: newUuid(),
+      repository_id: repositoryId,
+      number,
+      base_version_id: baseVersionId,
+      counts: JSON.stringify(
+        changedCounts(JSON.parse(latest.counts), await countTypes(tx, arriving), await countTypes(tx, leaving)),
+      ),
+      created: at,
+      updated: at,
+    })
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  await dropOldVersions(tx, repository)
+  return version
+}
+
+async function countTypes(db: Db, ids: ReadonlySet<number>): Promise<Map<string, number>> {
+  const rows = await db
+    .selectFrom('content')
+    .select(['type', ({ fn }) => fn.countAll<number>().as('count')])
+    .where('id', 'in', sql<number>`(select id from ${idRows(db, ids)} as i)`)
+    .groupBy('type')
+    .execute()
+  return new Map(rows.map(({ type, count }) => [type, Number(count)]))
+}
+
+function changedCounts(before: Counts, added: Map<string, number>, removed: Map<string, number>): Counts {
+  const types = new Set([...Object.keys(before), ...added.keys(), ...removed.keys()])
+  return Object.fromEntries(
+    [...types].flatMap((type) => {
+      const change = { added: added.get(type) ?? 0, removed: removed.get(type) ?? 0 }
+      const present = (before[type]?.present ?? 0) + change.added - change.removed
+      return present + change.added + change.removed > 0 ? [[type, { present, ...change }]] : []
+    }),
+  )
+}
+
+/** Deletes the oldest versions beyond what the repository retains; those that are distributed stay. */
+async function dropOldVersions(tx: Tx, { id, retain_versions }: Row<'repository'>): Promise<void> {
+  if (retain_versions === null) return
+  const versions = await tx
+    .selectFrom('version')
+    .selectAll()
+    .where('repository_id', '=', id)
+    .orderBy('number', 'desc')
+    .offset(retain_versions)
+    .limit(1_000_000)
+    .execute()
+  for (const version of versions) if (!(await isDistributed(tx, version.id))) await removeVersion(tx, version)
+}
+
+/** Whether a distribution serves this version, directly or through one of its publications. */
+export async function isDistributed(db: Db, versionId: number): Promise<boolean> {
+  const found = await db
+    .selectFrom('distribution')
+    .leftJoin('publication', 'publication.id', 'distribution.publication_id')
+    .select('distribution.id')
+    .where((row) => row.or([row('distribution.version_id', '=', versionId), row('publication.version_id', '=', versionId)]))
+    .limit(1)
+    .executeTakeFirst()
+  return found !== undefined
+}
+
+/** The task that deletes a version. */
+export async function deleteVersion({ ctx }: Job, { versionId }: { versionId: number }): Promise<void> {
+  await ctx.db.transaction().execute(async (tx) => {
+    const version = await tx.selectFrom('version').selectAll().where('id', '=', versionId).executeTakeFirst()
+    if (!version) return
+    if (await isDistributed(tx, versionId)) throw new Failure('invalid', protectedVersion)
+    await removeVersion(tx, version)
+    await tx.updateTable('repository').set({ last_sync: null }).where('id', '=', version.repository_id).execute()
+  })
+  ctx.changes.bump()
+}
+
+/** Why a distributed version cannot be deleted, in Pulp's words. */
+export const protectedVersion =
+  'The repository version cannot be deleted because it (or its publications) are currently being used to distribute content. Please update the necessary distributions first.'
+
+/** Deletes a version and its publications. What it changed becomes part of the version after it. */
+export async function removeVersion(tx: Tx, { id, repository_id, number }: Row<'version'>): Promise<void> {
+  const next = await tx
+    .selectFrom('version')
+    .selectAll()
+    .where('repository_id', '=', repository_id)
+    .where('number', '>', number)
+    .orderBy('number')
+    .limit(1)
+    .executeTakeFirst()
+  const before = await tx
+    .selectFrom('version')
+    .select('number')
+    .where('repository_id', '=', repository_id)
+    .where('number', '<', number)
+    .orderBy('number', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  if (!next && !before)
+    throw new Failure('invalid', 'Cannot delete repository version. Repositories must have at least one repository version.')
+
+  if (next) {
+    // Born here and gone in the next: no version is left that has it.
+    await tx
+      .deleteFrom('membership')
+      .where('repository_id', '=', repository_id)
+      .where('added_in', '=', number)
+      .where('removed_in', '=', next.number)
+      .execute()
+    await tx
+      .updateTable('membership')
+      .set({ added_in: next.number })
+      .where('repository_id', '=', repository_id)
+      .where('added_in', '=', number)
+      .execute()
+    await tx
+      .updateTable('membership')
+      .set({ removed_in: next.number })
+      .where('repository_id', '=', repository_id)
+      .where('removed_in', '=', number)
+      .execute()
+  } else {
+    await tx.deleteFrom('membership').where('repository_id', '=', repository_id).where('added_in', '=', number).execute()
+    await tx
+      .updateTable('membership')
+      .set({ removed_in: null })
+      .where('repository_id', '=', repository_id)
+      .where('removed_in', '=', number)
+      .execute()
+  }
+  await tx.deleteFrom('version').where('id', '=', id).execute()
+  if (next) await recount(tx, next, before?.number)
+}
+
+/** Counts what a version changes against the one that now comes before it. */
+async function recount(tx: Tx, version: Row<'version'>, before: number | undefined): Promise<void> {
+  const { added, removed } = await diffVersions(tx, version.repository_id, before ?? -1, version.number)
+  const counts = JSON.parse(version.counts) as Counts
+  const present = Object.fromEntries(Object.entries(counts).map(([type, count]) => [type, { ...count, added: 0, removed: 0 }]))
+  for (const [type, count] of await countTypes(tx, new Set(added)))
+    present[type] = { ...(present[type] ?? { present: count, removed: 0 }), added: count }
+  for (const [type, count] of await countTypes(tx, new Set(removed)))
+    present[type] = { ...(present[type] ?? { present: 0, added: 0 }), removed: count }
+  await tx
+    .updateTable('version')
+    .set({ counts: JSON.stringify(present) })
+    .where('id', '=', version.id)
+    .execute()
+}

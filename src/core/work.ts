@@ -1,0 +1,20 @@
+import { copyContent } from './copy.ts'
+import { modifyRepository, uploadContent } from './modify.ts'
+import { publishVersion } from './publish.ts'
+import { maintenanceWorks } from './repair.ts'
+import { resourceWorks } from './resources.ts'
+import { syncRepository } from './sync.ts'
+import type { Work } from './tasks.ts'
+import { deleteVersion } from './versions.ts'
+
+/** What tasks can do, by the kind that their row names. Kinds outlive a restart: a released one keeps its name and arguments. */
+export const works: Readonly<Record<string, Work>> = {
+  sync: syncRepository,
+  publish: publishVersion,
+  modify: modifyRepository,
+  'upload-content': uploadContent,
+  copy: copyContent,
+  'delete-version': deleteVersion,
+  ...resourceWorks,
+  ...maintenanceWorks,
+}

@@ -1,0 +1,52 @@
+import { Kysely, PostgresDialect, type RawBuilder, sql, type Transaction } from 'kysely'
+import { Migrator } from 'kysely/migration'
+import pg from 'pg'
+import { migrations } from './migrations/index.ts'
+import type { Schema } from './schema.ts'
+import { sqliteDialect } from './sqlite.ts'
+
+/** A database or a transaction on it: what a query needs. */
+export type Db = Kysely<Schema>
+export type Tx = Transaction<Schema>
+export type Engine = 'sqlite' | 'postgres'
+
+/**
+ * Opens a database and applies what migrations it lacks.
+ * `where` is the path of a SQLite file, `:memory:`, or a `postgres://` URL.
+ */
+export async function openDatabase(where: string): Promise<Db> {
+  const db = new Kysely<Schema>({ dialect: where.startsWith('postgres') ? postgresDialect(where) : sqliteDialect(where) })
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
+  const { error } = await migrator.migrateToLatest()
+  if (error) {
+    await db.destroy()
+    throw error
+  }
+  return db
+}
+
+export function engineOf(db: Db): Engine {
+  return db.getExecutor().adapter.supportsTransactionalDdl ? 'postgres' : 'sqlite'
+}
+
+/** A string member of a JSON column, the same expression that the indexes of declared columns use. Null when it is absent. */
+export function jsonText(db: Db, column: string, key: string): RawBuilder<string | null> {
+  return engineOf(db) === 'postgres'
+    ? sql`${sql.ref(column)} ->> ${sql.lit(key)}`
+    : sql`json_extract(${sql.ref(column)}, ${sql.lit(`$."${key}"`)})`
+}
+
+function postgresDialect(url: string): PostgresDialect {
+  // Numbers fit a double (ids, sizes, microseconds) and JSON stays text, so rows look the same on both engines.
+  const int8 = pg.types.builtins.INT8
+  const jsonb = pg.types.builtins.JSONB
+  const types: pg.CustomTypesConfig = {
+    getTypeParser: ((oid: number, format: 'text') =>
+      oid === int8
+        ? Number
+        : oid === jsonb
+          ? String
+          : pg.types.getTypeParser(oid, format)) as pg.CustomTypesConfig['getTypeParser'],
+  }
+  return new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 8, types }) })
+}

@@ -1,0 +1,77 @@
+import { promisify } from 'node:util'
+import zlib from 'node:zlib'
+import type { Db } from './database.ts'
+
+/*
+ * Entries (the bulky descriptions of content) lie in packs: some hundred kilobytes of entries, one after the other,
+ * compressed together. A thousand small compressions cost more time and more bytes than one large one.
+ */
+
+const packSize = 512 * 1024
+const rememberedBytes = 64 * 1024 * 1024
+
+const compress = promisify(zlib.zstdCompress)
+const decompress = promisify(zlib.zstdDecompress)
+
+interface Place {
+  packId: number
+  at: number
+  length: number
+}
+
+/** Stores entries in as many packs as they need. Returns where each lies, in their order. */
+export async function writeEntries(db: Db, entries: readonly Uint8Array[]): Promise<Place[]> {
+  const places: Place[] = []
+  for (let next = 0; next < entries.length; ) {
+    const first = next
+    let size = 0
+    while (next < entries.length && (next === first || size + entries[next]!.length <= packSize)) size += entries[next++]!.length
+    const together = entries.slice(first, next)
+    const bytes = await compress(Buffer.concat(together, size))
+    const { id } = await db.insertInto('pack').values({ bytes }).returning('id').executeTakeFirstOrThrow()
+    let at = 0
+    for (const { length } of together) {
+      places.push({ packId: id, at, length })
+      at += length
+    }
+  }
+  return places
+}
+
+export interface PackReader {
+  read(place: Place): Promise<Buffer>
+}
+
+/** Reads entries, keeping the last unpacked packs at hand. Make one for the length of a job or a request. */
+export function openPackReader(db: Db): PackReader {
+  const packs = new Map<number, Promise<Buffer>>()
+  let held = 0
+
+  async function unpack(id: number): Promise<Buffer> {
+    const { bytes } = await db.selectFrom('pack').select('bytes').where('id', '=', id).executeTakeFirstOrThrow()
+    return decompress(bytes)
+  }
+
+  async function load(id: number): Promise<Buffer> {
+    const loading = unpack(id)
+    packs.set(id, loading)
+    held += (await loading).length
+    for (const [oldest, bytes] of packs) {
+      if (held <= rememberedBytes || oldest === id) break
+      packs.delete(oldest)
+      held -= (await bytes).length
+    }
+    return loading
+  }
+
+  return {
+    async read({ packId, at, length }) {
+      const found = packs.get(packId)
+      if (found) {
+        packs.delete(packId)
+        packs.set(packId, found)
+      }
+      return (await (found ?? load(packId))).subarray(at, at + length)
+    },
+  }
+}

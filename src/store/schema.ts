@@ -1,0 +1,345 @@
+import type { Generated, Selectable } from 'kysely'
+import type { Micros } from '../lib/time.ts'
+
+/*
+ * The tables, the same on SQLite and PostgreSQL. Integers `id` join rows; `uuid` names them outside.
+ * JSON columns are text in code on both engines (`json`/`jsonb` there, see database.ts); booleans are 0 or 1.
+ *
+ *   remote ──┐
+ *   repository ── version ── publication ── published_file
+ *        └─ membership ─┐         │
+ *   content ── file ── blob       └── distribution ── guard
+ *      └─ pack    └─ source ── remote
+ *   task ── task_lock, task_progress, task_created         user ── group_member ── user_group
+ *   upload                                                  role ── role_assignment (to a user or a group, on an object or all)
+ *
+ * Content is in version n of a repository when added_in <= n and (removed_in is null or n < removed_in).
+ */
+
+type Bit = 0 | 1
+
+/** What every named resource has. `type` is `<format>.<name>`, as in `rpm.rpm` or, for guards, `core.rbac`. */
+interface Resource {
+  id: Generated<number>
+  uuid: string
+  type: string
+  name: string
+  /** JSON object of strings. */
+  labels: string
+  /** JSON object: the fields that the type declares beyond the base ones. */
+  settings: string
+  created: Micros
+  updated: Micros
+}
+
+export interface RepositoryTable extends Resource {
+  description: string | null
+  remote_id: number | null
+  /** How many versions are kept; null keeps all. */
+  retain_versions: number | null
+  autopublish: Bit
+  /** The number the next version gets; numbers are never reused. */
+  next_version: number
+  /** JSON: what the last sync saw, so that an unchanged upstream is known by it; null before the first and after a change by hand. */
+  last_sync: string | null
+}
+
+export interface VersionTable {
+  id: Generated<number>
+  uuid: string
+  repository_id: number
+  number: number
+  /** The version this one was made from, where a client named one. */
+  base_version_id: number | null
+  /** JSON: `{"<content type>": {"present": n, "added": n, "removed": n}}`. */
+  counts: string
+  created: Micros
+  updated: Micros
+}
+
+export interface MembershipTable {
+  repository_id: number
+  content_id: number
+  added_in: number
+  removed_in: number | null
+}
+
+export interface RemoteTable extends Resource {
+  url: string
+  /** immediate, on_demand or streamed. */
+  policy: string
+  /** JSON object: username, password, client_key, proxy_username, proxy_password. Never leaves the server. */
+  secrets: string
+}
+
+export interface PublicationTable {
+  id: Generated<number>
+  uuid: string
+  type: string
+  repository_id: number
+  version_id: number
+  /** JSON: the settings that it was made with; one publication per version and settings. */
+  settings: string
+  /** `verbatim`: content lies at its own file paths. Anything else is a layout the format knows. */
+  layout: string
+  checkpoint: Bit
+  created: Micros
+  updated: Micros
+}
+
+/** A path that a publication serves beyond its content: metadata (a blob), or content at another path than its own (a file). */
+export interface PublishedFileTable {
+  publication_id: number
+  path: string
+  blob_id: number | null
+  file_id: number | null
+  /** JSON `[[key, offset, length], ...]`: compressed pieces that the next publication may copy; see core/publish.ts. */
+  pieces: string | null
+}
+
+export interface DistributionTable extends Resource {
+  base_path: string
+  guard_id: number | null
+  repository_id: number | null
+  version_id: number | null
+  publication_id: number | null
+  hidden: Bit
+  /** When what this path serves last changed (Pulp: no_content_change_since). */
+  content_changed: Micros | null
+}
+
+export interface GuardTable extends Resource {
+  description: string | null
+}
+
+export interface ContentTable {
+  id: Generated<number>
+  uuid: string
+  /** `rpm.package`, `file.file`, ... */
+  type: string
+  /** The natural key: the same thing has the same key wherever it comes from. */
+  key: string
+  /** Tells apart two descriptions that claim one key (an upstream may lie); '' for most. */
+  variant: string
+  /** A version holds at most one content of a type in a slot (rpm: name, epoch, version, release, arch). */
+  slot: string
+  /** JSON: what lists and filters need; declared columns are indexed expressions on it. */
+  meta: string
+  /** Where the bulky rest lies: `entry_length` bytes at `entry_at` of an unpacked pack. */
+  pack_id: number | null
+  entry_at: number
+  entry_length: number
+  labels: string
+  created: Micros
+  updated: Micros
+  /** When something last asked for it: orphans younger than the protection time stay. */
+  touched: Micros
+}
+
+/** Descriptions of many units, compressed together (zstd): small, quick to write, and cut open on demand. */
+export interface PackTable {
+  id: Generated<number>
+  bytes: Uint8Array
+}
+
+/** A file that content brings. Without a blob it is fetched from one of its sources on demand. */
+export interface FileTable {
+  id: Generated<number>
+  content_id: number
+  path: string
+  /** The last segment of path. */
+  name: string
+  blob_id: number | null
+  size: number | null
+  /** `sha256:<hex>` and the like, as the upstream declared it; null when it declared none. */
+  checksum: string | null
+}
+
+export interface SourceTable {
+  file_id: number
+  remote_id: number
+  /** Absolute, or relative to the remote's url. */
+  url: string
+  /** Not asked again before this time, after a failure. */
+  retry_after: Micros | null
+}
+
+export interface BlobTable {
+  id: Generated<number>
+  uuid: string
+  sha256: string
+  size: number
+  md5: string | null
+  sha1: string | null
+  sha224: string | null
+  sha384: string | null
+  sha512: string | null
+  created: Micros
+  updated: Micros
+  touched: Micros
+}
+
+export interface UploadTable {
+  id: Generated<number>
+  uuid: string
+  size: number
+  /** JSON `[[offset, size], ...]`. */
+  chunks: string
+  completed: Micros | null
+  created: Micros
+  updated: Micros
+}
+
+export interface UserTable {
+  id: Generated<number>
+  username: string
+  /** `scrypt$N$r$p$salt$hash`. */
+  password: string
+  first_name: string
+  last_name: string
+  email: string
+  is_staff: Bit
+  is_superuser: Bit
+  is_active: Bit
+  created: Micros
+}
+
+export interface UserGroupTable {
+  id: Generated<number>
+  name: string
+}
+
+export interface GroupMemberTable {
+  group_id: number
+  user_id: number
+}
+
+export interface RoleTable {
+  id: Generated<number>
+  uuid: string
+  name: string
+  description: string | null
+  /** JSON array of `app.action_model`. */
+  permissions: string
+  locked: Bit
+  created: Micros
+  updated: Micros
+}
+
+export interface RoleAssignmentTable {
+  id: Generated<number>
+  uuid: string
+  role_id: number
+  user_id: number | null
+  group_id: number | null
+  /** PRN of the object; null means every object. */
+  object: string | null
+  created: Micros
+}
+
+export interface TaskTable {
+  id: Generated<number>
+  uuid: string
+  /** Pulp's dotted name: clients filter on it. */
+  name: string
+  /** Which function of core/work.ts does it. */
+  kind: string
+  /** JSON: the arguments of that function. */
+  args: string
+  state: string
+  logging_cid: string
+  user_id: number | null
+  /** JSON `{"description", "traceback"}`. */
+  error: string | null
+  worker_id: number | null
+  parent_id: number | null
+  group_id: number | null
+  /** Rises each time a worker takes it: a worker that lost it cannot finish it. */
+  token: number
+  /** JSON array of PRNs; shared ones start with `shared:`. */
+  resources: string
+  created: Micros
+  updated: Micros
+  unblocked: Micros | null
+  started: Micros | null
+  finished: Micros | null
+}
+
+/** One row for each resource of each unfinished task. */
+export interface TaskLockTable {
+  task_id: number
+  resource: string
+  shared: Bit
+}
+
+export interface TaskProgressTable {
+  task_id: number
+  code: string
+  message: string
+  state: string
+  total: number | null
+  done: number
+  suffix: string | null
+}
+
+export interface TaskCreatedTable {
+  task_id: number
+  position: number
+  /** A PRN. */
+  object: string
+}
+
+export interface TaskGroupTable {
+  id: Generated<number>
+  uuid: string
+  description: string
+  all_dispatched: Bit
+  created: Micros
+  updated: Micros
+}
+
+export interface WorkerTable {
+  id: Generated<number>
+  uuid: string
+  name: string
+  heartbeat: Micros
+  created: Micros
+  updated: Micros
+}
+
+/** Small facts about the installation: `change` (rises with what is served), secrets, ... */
+export interface SettingTable {
+  key: string
+  value: string
+}
+
+export interface Schema {
+  repository: RepositoryTable
+  version: VersionTable
+  membership: MembershipTable
+  remote: RemoteTable
+  publication: PublicationTable
+  published_file: PublishedFileTable
+  distribution: DistributionTable
+  guard: GuardTable
+  content: ContentTable
+  pack: PackTable
+  file: FileTable
+  source: SourceTable
+  blob: BlobTable
+  upload: UploadTable
+  user: UserTable
+  user_group: UserGroupTable
+  group_member: GroupMemberTable
+  role: RoleTable
+  role_assignment: RoleAssignmentTable
+  task: TaskTable
+  task_lock: TaskLockTable
+  task_progress: TaskProgressTable
+  task_created: TaskCreatedTable
+  task_group: TaskGroupTable
+  worker: WorkerTable
+  setting: SettingTable
+}
+
+export type Row<T extends keyof Schema> = Selectable<Schema[T]>

@@ -1,0 +1,151 @@
+import type { FormatName, Outside, TrainRepository } from './train.ts'
+import { fields, flag, isMapping, listOf, members, name, oneOf, type Place, type Reader, text, wholeNumber, wrong } from './yaml-document.ts'
+
+type Part = 'remote' | 'repository' | 'sync'
+
+interface Setting {
+  part: Part
+  read: Reader<unknown>
+}
+
+const settings = (part: Part, readers: Record<string, Reader<unknown>>): Record<string, Setting> =>
+  Object.fromEntries(Object.entries(readers).map(([key, read]) => [key, { part, read }]))
+
+/** What may be said of a repository of any format, with Pulp's names, and which of its resources has it. */
+const everyFormat = {
+  ...settings('remote', {
+    policy: oneOf('immediate', 'on_demand', 'streamed'),
+    tls_validation: flag,
+    proxy_url: text,
+    download_concurrency: wholeNumber,
+    max_retries: wholeNumber,
+    rate_limit: wholeNumber,
+    total_timeout: wholeNumber,
+    connect_timeout: wholeNumber,
+    sock_connect_timeout: wholeNumber,
+    sock_read_timeout: wholeNumber,
+  }),
+  ...settings('repository', { retain_repo_versions: wholeNumber }),
+}
+
+const skippable = ['srpm', 'treeinfo'] as const
+
+const formats: Readonly<Record<FormatName, { settings: Record<string, Setting>; defaults: Record<string, unknown> }>> = {
+  rpm: {
+    settings: {
+      ...everyFormat,
+      ...settings('repository', {
+        retain_package_versions: wholeNumber,
+        checksum_type: oneOf('sha224', 'sha256', 'sha384', 'sha512'),
+        compression_type: oneOf('zstd', 'gz', 'none'),
+        layout: oneOf('nested_alphabetically', 'flat', 'nested_by_digest'),
+      }),
+      ...settings('sync', {
+        sync_policy: oneOf('additive', 'mirror_content_only', 'mirror_complete'),
+        skip_types: listOf(oneOf(...skippable)),
+        optimize: flag,
+      }),
+    },
+    defaults: { policy: 'immediate', sync_policy: 'mirror_complete' },
+  },
+  file: {
+    settings: { ...everyFormat, ...settings('repository', { manifest: text }), ...settings('sync', { mirror: flag, optimize: flag }) },
+    defaults: { policy: 'immediate', mirror: true },
+  },
+}
+
+export const repositoryFormats = Object.keys(formats) as FormatName[]
+
+/** Kept outside train.yaml, which is in git. The server never shows the secret ones again. */
+const outsideFields = { username: 'plain', password: 'secret', proxy_username: 'plain', proxy_password: 'secret', ca_cert: 'plain', client_cert: 'plain', client_key: 'secret' } as const
+
+/** Reads `name: { rpm: URL, path: ..., ... }`; `defaults` holds the settings of `defaults.<format>`. */
+export function loadRepository(key: string, place: Place, defaults: ReadonlyMap<string, Place>): TrainRepository {
+  if (!/^[A-Za-z0-9][\w.+-]*$/.test(key)) throw wrong(place, 'a repository is named with letters, digits, ".", "+", "-" and "_".')
+  const format = formatOf(place)
+  const own = ['path', 'group', 'distribution_name', ...Object.keys(outsideFields)]
+  const found = fields(place, [format, ...own, ...Object.keys(formats[format].settings)])
+  const path = found.get('path')
+  if (!path) throw wrong(place, '"path" is missing: snapshots are served at <path>/<stamp>.')
+
+  const values: Record<string, unknown> = { ...formats[format].defaults }
+  const shared = defaults.get(format)
+  if (shared) Object.assign(values, loadSettings(format, shared))
+  for (const [field, at] of found) if (formats[format].settings[field]) values[field] = formats[format].settings[field].read(at)
+
+  return {
+    name: key,
+    format,
+    url: loadUrl(found.get(format)!),
+    path: loadPath(path),
+    distributionName: loadDistributionName(key, found.get('distribution_name')),
+    group: found.has('group') ? name(found.get('group')!) : undefined,
+    outside: loadOutside(found),
+    ...partsOf(format, values),
+  }
+}
+
+/** The settings of `defaults.<format>`, checked. */
+export function loadSettings(format: FormatName, place: Place): Record<string, unknown> {
+  const known = formats[format].settings
+  return Object.fromEntries([...fields(place, Object.keys(known))].map(([field, at]) => [field, known[field]!.read(at)]))
+}
+
+const notYet: Readonly<Record<string, string>> = { deb: 'Debian repositories', container: 'Container images', git: 'Sources' }
+
+function formatOf(place: Place): FormatName {
+  if (!isMapping(place)) throw wrong(place, 'a repository is a map, as in { rpm: URL, path: PATH }.')
+  const keys = members(place)
+  const later = keys.find(([key]) => notYet[key] !== undefined)
+  if (later) throw wrong(later[1], `${notYet[later[0]]} are not supported yet.`)
+  const named = repositoryFormats.filter((format) => keys.some(([key]) => key === format))
+  if (named.length !== 1) throw wrong(place, `one of ${repositoryFormats.join(', ')} must say what it is and where it comes from.`)
+  return named[0]!
+}
+
+function loadUrl(place: Place): string {
+  const url = text(place)
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) throw wrong(place, `"${url}" is not an http or https URL.`)
+  if (new URL(url).password) throw wrong(place, 'a URL must not hold a password. Use "username" and "password: { env: NAME }".')
+  return url
+}
+
+function loadPath(place: Place): string {
+  const path = name(place).replace(/\/+$/, '')
+  const segments = path.split('/')
+  if (segments.some((each) => each === '' || each === '.' || each === '..') || /[\s?#%]/.test(path))
+    throw wrong(place, `"${path}" cannot be part of a URL path: no empty, "." or ".." segments, no spaces, "?", "#" or "%".`)
+  return path
+}
+
+function loadDistributionName(key: string, place: Place | undefined): string {
+  if (!place) return `${key}-`
+  const given = name(place)
+  if (/[A-Za-z0-9]$/.test(given)) throw wrong(place, `"${given}" must end with a separator, as in "${given}-": the stamp follows it.`)
+  return given
+}
+
+function loadOutside(found: ReadonlyMap<string, Place>): Record<string, Outside> {
+  const outside: Record<string, Outside> = {}
+  for (const [field, kind] of Object.entries(outsideFields)) {
+    const place = found.get(field)
+    if (place) outside[field] = readOutside(place, kind === 'secret')
+  }
+  return outside
+}
+
+function readOutside(place: Place, secret: boolean): Outside {
+  if (!isMapping(place)) {
+    if (secret) throw wrong(place, 'a secret is not written here. Use { env: NAME } or { file: PATH }.')
+    return { value: text(place) }
+  }
+  const found = fields(place, ['env', 'file'])
+  if (found.size !== 1) throw wrong(place, 'either env or file is expected.')
+  return found.has('env') ? { env: text(found.get('env')!) } : { file: text(found.get('file')!) }
+}
+
+function partsOf(format: FormatName, values: Record<string, unknown>): Pick<TrainRepository, Part> {
+  const parts: Record<Part, Record<string, unknown>> = { remote: {}, repository: {}, sync: {} }
+  for (const [field, value] of Object.entries(values)) parts[formats[format].settings[field]!.part][field] = value
+  return parts
+}
