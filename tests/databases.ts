@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { after } from 'node:test'
 import pg from 'pg'
 import { type Db, openDatabase } from '../src/store/database.ts'
 
@@ -17,41 +18,35 @@ export type MakeTestDatabase = (t: Test) => Promise<string>
 
 /** Runs tests on every engine: on SQLite always, on PostgreSQL when DATABASE_URL names a server where databases may be created. */
 export function forEachDatabase(run: (name: string, open: OpenTestDatabase, make: MakeTestDatabase) => void): void {
+  run('SQLite', async (t) => openUntilEnd(t, ':memory:'), makeFile)
   const url = process.env['DATABASE_URL']
-  run(
-    'SQLite',
-    opener(makeFile, () => ':memory:'),
-    makeFile,
-  )
-  if (url) {
-    const make: MakeTestDatabase = (t) => makeSchema(t, url)
-    run('PostgreSQL', opener(make), make)
+  if (!url) return
+  const made: string[] = []
+  const make: MakeTestDatabase = async () => {
+    const name = `signalbox_${randomBytes(6).toString('hex')}`
+    await administer(url, `create database ${name}`)
+    made.push(name)
+    const place = new URL(url)
+    place.pathname = `/${name}`
+    return place.href
   }
+  // At the end of the file, when all tests have closed theirs: hooks of one test run in the order of their registration.
+  after(async () => {
+    for (const name of made) await administer(url, `drop database if exists ${name} with (force)`)
+  })
+  run('PostgreSQL', async (t) => openUntilEnd(t, await make(t)), make)
 }
 
-function opener(make: MakeTestDatabase, simpler?: () => string): OpenTestDatabase {
-  return async (t) => {
-    const where = simpler?.() ?? (await make(t))
-    const db = await openDatabase(where)
-    // Hooks run in the order of their registration: a database that is still open cannot be dropped, so that is forced.
-    t.after(() => db.destroy())
-    return db
-  }
+async function openUntilEnd(t: Test, where: string): Promise<Db> {
+  const db = await openDatabase(where)
+  t.after(() => db.destroy())
+  return db
 }
 
 async function makeFile(t: Test): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'signalbox-db-'))
   t.after(() => rm(directory, { recursive: true, force: true }))
   return join(directory, 'test.db')
-}
-
-async function makeSchema(t: Test, url: string): Promise<string> {
-  const name = `signalbox_${randomBytes(6).toString('hex')}`
-  await administer(url, `create database ${name}`)
-  t.after(() => administer(url, `drop database if exists ${name} with (force)`))
-  const made = new URL(url)
-  made.pathname = `/${name}`
-  return made.href
 }
 
 async function administer(url: string, statement: string): Promise<void> {

@@ -49,6 +49,8 @@ export interface Format {
   publishedPath?(file: { path: string; name: string }, layout: string): string
   /** Files that a distribution makes up itself (rpm: config.repo). Undefined: no such file. */
   distributionFile?(path: string, distribution: ServedDistribution): string | undefined
+  /** Paths for which distributionFile may have an answer, for directory listings. */
+  readonly distributionFiles?: readonly string[]
   /** Extra response headers of a served path. */
   headers?(path: string): Record<string, string> | undefined
   /** Leaves out what must not be in one version together (rpm: old package versions). Gets the candidates, returns those to drop. */
@@ -57,6 +59,17 @@ export interface Format {
   readonly servesVersions?: boolean
   /** Endpoints of its own, beyond the generic ones. */
   readonly actions?: readonly FormatAction[]
+  /** Where its permissions and built-in roles differ from those of Pulp's own plugins; see core/roles.ts. */
+  readonly roles?: FormatRoles
+}
+
+export interface FormatRoles {
+  /** What may be done with a repository beyond add, change, delete, manage_roles and view; `*` is its model. Default: `modify_*`, `repair_*`, `sync_*`. */
+  readonly repository?: readonly string[]
+  /** Models of remotes beyond the usual one, lower-cased: `ulnremote`. */
+  readonly remotes?: readonly string[]
+  /** Whether there are `<format>.admin` and `<format>.viewer`, over all its models. */
+  readonly overall?: boolean
 }
 
 export interface ContentType {
@@ -74,8 +87,8 @@ export interface ContentType {
   readonly filters: Readonly<Record<string, { type?: 'text' | 'number'; as?: string; lookups: readonly Lookup[] }>>
   /** Fields of meta that `ordering` takes beyond the base ones (with Pulp's names). */
   readonly ordering: readonly string[]
-  /** Shapes the response from meta and, when a field needs it, the entry (the packed rest). */
-  view(unit: Unit): Record<string, unknown>
+  /** Shapes the response from meta and, when a field that is `wanted` needs it, the entry (the packed rest). */
+  view(unit: Unit, wanted: (field: string) => boolean): Record<string, unknown> | Promise<Record<string, unknown>>
   /** Fields for which `view` reads `unit.entry()`: it is unpacked only when one of them is asked for. */
   readonly heavy?: readonly string[]
   /** How users make one: from a file, from JSON fields, or not at all. Extra request fields beside the base ones. */
@@ -103,6 +116,9 @@ export interface Field {
   minLength?: number
   maxLength?: number
   items?: Field
+  /** Members of an `object`, where they are fixed. */
+  properties?: Fields
+  pattern?: string
   /** For `href`: the kinds of resource it may name, as in `remote` or `remote:rpm.rpm`. */
   to?: string
   /** A string that is never shown again: stored among the secrets, listed in hidden_fields. */

@@ -54,7 +54,8 @@ function openQueue() {
   const waiting: (() => void)[] = []
   return async <T>(act: () => Promise<T>): Promise<T> => {
     if (running < atOnce) running++
-    else if (waiting.length >= waitingAtMost) throw new Failure('conflict', 'Too many passwords are being checked; try again in a few seconds.')
+    else if (waiting.length >= waitingAtMost)
+      throw new Failure('conflict', 'Too many passwords are being checked; try again in a few seconds.')
     else await new Promise<void>((resolve) => waiting.push(resolve))
     try {
       return await act()
@@ -94,7 +95,9 @@ const common = new Set(
   admin12345 administrator root toor root1234 rootroot user user1234 guest guest123 test test123 test1234 testtest testing testing1 secret
   secret123 secret12 login master master123 dragon dragon123 monkey monkey123 shadow freedom summer winter hello hello123 hello1234 killer
   ninja access access14 pulp pulppulp default server private 00000000 987654321 9876543210 0987654321 147258369 123454321 123123123 12341234
-  12344321 11112222 11223344 1122334455 112233445566 123321 789456123 147852369 159357456 741852963 31415926 19841984 20002000`.split(/\s+/),
+  12344321 11112222 11223344 1122334455 112233445566 123321 789456123 147852369 159357456 741852963 31415926 19841984 20002000`.split(
+    /\s+/,
+  ),
 )
 
 function isCommon(password: string): boolean {

@@ -1,7 +1,7 @@
 import { copyContent } from './copy.ts'
 import { modifyRepository, uploadContent } from './modify.ts'
 import { publishVersion } from './publish.ts'
-import { maintenanceWorks } from './repair.ts'
+import { maintenanceWorks } from './maintenance.ts'
 import { resourceWorks } from './resources.ts'
 import { syncRepository } from './sync.ts'
 import type { Work } from './tasks.ts'

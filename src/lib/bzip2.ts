@@ -30,7 +30,8 @@ export async function* unbzip2(bytes: AsyncIterable<Uint8Array>): AsyncGenerator
 
 /** The decoder pulls bytes without waiting, so everything that it may ask for is fetched before. */
 function openInput(iterator: AsyncIterator<Uint8Array>) {
-  const queue: Uint8Array[] = []
+  // The reader takes its first buffer at once, before there is one.
+  const queue: Uint8Array[] = [new Uint8Array()]
   let received = 0
   const bits = bitReader(() => queue.shift() ?? cutShort())
 

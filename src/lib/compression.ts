@@ -67,8 +67,23 @@ function createUnzstd(): Transform {
 
 async function* through(bytes: AsyncIterable<Uint8Array>, decoder: Transform): AsyncGenerator<Buffer> {
   // Errors of either side destroy the decoder and surface in the loop below.
-  pipeline(bytes, decoder, () => {})
+  pipeline(gathered(bytes, 1 << 18), decoder, () => {})
   yield* decoder
+}
+
+/** The same bytes in pieces of at least `size`, for each piece has its price. */
+async function* gathered(bytes: AsyncIterable<Uint8Array>, size: number): AsyncGenerator<Uint8Array> {
+  let waiting: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of bytes) {
+    waiting.push(chunk)
+    length += chunk.length
+    if (length < size) continue
+    yield waiting.length === 1 ? chunk : Buffer.concat(waiting)
+    waiting = []
+    length = 0
+  }
+  if (length > 0) yield Buffer.concat(waiting)
 }
 
 function watched(stream: AsyncIterable<Uint8Array>) {
@@ -95,8 +110,13 @@ async function peek(stream: AsyncGenerator<Uint8Array>, length: number) {
     size += value.length
   }
   async function* bytes() {
-    yield* first
-    yield* stream
+    try {
+      yield* first
+      yield* stream
+    } finally {
+      // A reader may leave before `stream` had its turn.
+      await stream.return(undefined)
+    }
   }
   return { head: Buffer.concat(first).subarray(0, length), bytes: bytes() }
 }
@@ -116,5 +136,7 @@ export async function compress(bytes: Uint8Array, compression: Compression): Pro
 export function openCompressor(compression: Compression): Transform {
   if (compression === 'none') return new PassThrough()
   const sizes = { chunkSize: mebibyte / 4, highWaterMark: mebibyte }
-  return compression === 'gz' ? zlib.createGzip({ ...gzipOptions, ...sizes }) : zlib.createZstdCompress({ ...zstdOptions, ...sizes })
+  return compression === 'gz'
+    ? zlib.createGzip({ ...gzipOptions, ...sizes })
+    : zlib.createZstdCompress({ ...zstdOptions, ...sizes })
 }

@@ -33,15 +33,18 @@ function findFault(path: string): string | undefined {
   // Two spellings of one name would be one file on some systems and two on others.
   if (path.normalize('NFC') !== path) return 'is not in Unicode normal form C'
   if (Buffer.byteLength(path) > pathLimit) return `is longer than ${pathLimit} bytes`
-  if (path.split('/').some((segment) => Buffer.byteLength(segment) > segmentLimit)) return `has a segment of more than ${segmentLimit} bytes`
+  if (path.split('/').some((segment) => Buffer.byteLength(segment) > segmentLimit))
+    return `has a segment of more than ${segmentLimit} bytes`
   return undefined
 }
 
 /** Decoded once, as the next program would; a stray % is just a character. */
 function decoded(path: string): string {
-  try {
-    return decodeURIComponent(path)
-  } catch {
-    return path
-  }
+  return path.replace(/(?:%[\da-f]{2})+/gi, (run) => {
+    try {
+      return decodeURIComponent(run)
+    } catch {
+      return run
+    }
+  })
 }

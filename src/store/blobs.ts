@@ -41,7 +41,11 @@ export interface BlobStore {
   open(sha256: string, range?: Range): Promise<Readable>
   /** The size in bytes; undefined when it is missing. */
   size(sha256: string): Promise<number | undefined>
-  delete(sha256: string): Promise<void>
+  /**
+   * Deletes a blob, if it is there. With `unlessUsedSince`, one that was kept again at that time or later stays: `keep` marks bytes that
+   * are there already as used, so that a collector never takes what is about to be referred to.
+   */
+  delete(sha256: string, options?: { unlessUsedSince?: Date }): Promise<void>
   /** Every stored digest, in no order. */
   list(): AsyncIterable<string>
   /** Removes what interrupted writes left behind. Call it only when nothing is being staged. */

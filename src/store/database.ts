@@ -1,6 +1,7 @@
 import { Kysely, PostgresDialect, type RawBuilder, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import pg from 'pg'
+import { hasCode } from '../lib/failure.ts'
 import { migrations } from './migrations/index.ts'
 import type { Schema } from './schema.ts'
 import { sqliteDialect } from './sqlite.ts'
@@ -36,6 +37,12 @@ export function jsonText(db: Db, column: string, key: string): RawBuilder<string
     : sql`json_extract(${sql.ref(column)}, ${sql.lit(`$."${key}"`)})`
 }
 
+/** Whether a row could not be deleted because another one refers to it. */
+export function isReferenced(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  return hasCode(error, '23503', '23001') || ('errcode' in error && error.errcode === 787) // SQLITE_CONSTRAINT_FOREIGNKEY
+}
+
 function postgresDialect(url: string): PostgresDialect {
   // Numbers fit a double (ids, sizes, microseconds) and JSON stays text, so rows look the same on both engines.
   const int8 = pg.types.builtins.INT8
@@ -48,5 +55,8 @@ function postgresDialect(url: string): PostgresDialect {
           ? String
           : pg.types.getTypeParser(oid, format)) as pg.CustomTypesConfig['getTypeParser'],
   }
-  return new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 8, types }) })
+  const pool = new pg.Pool({ connectionString: url, max: 8, types })
+  // An idle connection that breaks is replaced when the next one is needed: no reason to end the process.
+  pool.on('error', () => {})
+  return new PostgresDialect({ pool })
 }

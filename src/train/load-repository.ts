@@ -6,16 +6,20 @@ type Part = 'remote' | 'repository' | 'sync'
 interface Setting {
   part: Part
   read: Reader<unknown>
+  /** What the server has when train.yaml says nothing of it: taking a line out of train.yaml takes its effect away. */
+  absent: unknown
 }
 
-const settings = (part: Part, readers: Record<string, Reader<unknown>>): Record<string, Setting> =>
-  Object.fromEntries(Object.entries(readers).map(([key, read]) => [key, { part, read }]))
+type Settings = Readonly<Record<string, Setting>>
+
+const settings = (part: Part, absent: unknown, readers: Record<string, Reader<unknown>>): Settings =>
+  Object.fromEntries(Object.entries(readers).map(([key, read]) => [key, { part, read, absent }]))
 
 /** What may be said of a repository of any format, with Pulp's names, and which of its resources has it. */
-const everyFormat = {
-  ...settings('remote', {
-    policy: oneOf('immediate', 'on_demand', 'streamed'),
-    tls_validation: flag,
+const everyFormat: Settings = {
+  ...settings('remote', 'immediate', { policy: oneOf('immediate', 'on_demand', 'streamed') }),
+  ...settings('remote', true, { tls_validation: flag }),
+  ...settings('remote', null, {
     proxy_url: text,
     download_concurrency: wholeNumber,
     max_retries: wholeNumber,
@@ -25,34 +29,29 @@ const everyFormat = {
     sock_connect_timeout: wholeNumber,
     sock_read_timeout: wholeNumber,
   }),
-  ...settings('repository', { retain_repo_versions: wholeNumber }),
+  ...settings('repository', null, { retain_repo_versions: wholeNumber }),
 }
 
-const skippable = ['srpm', 'treeinfo'] as const
-
-const formats: Readonly<Record<FormatName, { settings: Record<string, Setting>; defaults: Record<string, unknown> }>> = {
-  rpm: {
-    settings: {
-      ...everyFormat,
-      ...settings('repository', {
-        retain_package_versions: wholeNumber,
-        checksum_type: oneOf('sha224', 'sha256', 'sha384', 'sha512'),
-        compression_type: oneOf('zstd', 'gz', 'none'),
-        layout: oneOf('nested_alphabetically', 'flat', 'nested_by_digest'),
-      }),
-      ...settings('sync', {
-        sync_policy: oneOf('additive', 'mirror_content_only', 'mirror_complete'),
-        skip_types: listOf(oneOf(...skippable)),
-        optimize: flag,
-      }),
-    },
-    defaults: { policy: 'immediate', sync_policy: 'mirror_complete' },
-  },
-  file: {
-    settings: { ...everyFormat, ...settings('repository', { manifest: text }), ...settings('sync', { mirror: flag, optimize: flag }) },
-    defaults: { policy: 'immediate', mirror: true },
-  },
+const rpm: Settings = {
+  ...everyFormat,
+  ...settings('repository', 0, { retain_package_versions: wholeNumber }),
+  ...settings('repository', null, {
+    checksum_type: oneOf('sha224', 'sha256', 'sha384', 'sha512'),
+    compression_type: oneOf('zstd', 'gz', 'none'),
+    layout: oneOf('nested_alphabetically', 'flat', 'nested_by_digest'),
+  }),
+  ...settings('sync', 'mirror_complete', { sync_policy: oneOf('additive', 'mirror_content_only', 'mirror_complete') }),
+  ...settings('sync', [], { skip_types: listOf(oneOf('srpm', 'treeinfo')) }),
+  ...settings('sync', true, { optimize: flag }),
 }
+
+const file: Settings = {
+  ...everyFormat,
+  ...settings('repository', 'PULP_MANIFEST', { manifest: text }),
+  ...settings('sync', true, { mirror: flag }),
+}
+
+const formats: Readonly<Record<FormatName, Settings>> = { rpm, file }
 
 export const repositoryFormats = Object.keys(formats) as FormatName[]
 
@@ -64,14 +63,17 @@ export function loadRepository(key: string, place: Place, defaults: ReadonlyMap<
   if (!/^[A-Za-z0-9][\w.+-]*$/.test(key)) throw wrong(place, 'a repository is named with letters, digits, ".", "+", "-" and "_".')
   const format = formatOf(place)
   const own = ['path', 'group', 'distribution_name', ...Object.keys(outsideFields)]
-  const found = fields(place, [format, ...own, ...Object.keys(formats[format].settings)])
+  const found = fields(place, [format, ...own, ...Object.keys(formats[format])])
   const path = found.get('path')
   if (!path) throw wrong(place, '"path" is missing: snapshots are served at <path>/<stamp>.')
 
-  const values: Record<string, unknown> = { ...formats[format].defaults }
+  const known = formats[format]
   const shared = defaults.get(format)
-  if (shared) Object.assign(values, loadSettings(format, shared))
-  for (const [field, at] of found) if (formats[format].settings[field]) values[field] = formats[format].settings[field].read(at)
+  const values = {
+    ...Object.fromEntries(Object.entries(known).map(([field, { absent }]) => [field, absent])),
+    ...(shared && loadSettings(format, shared)),
+    ...Object.fromEntries([...found].flatMap(([field, at]) => (known[field] ? [[field, known[field].read(at)]] : []))),
+  }
 
   return {
     name: key,
@@ -87,7 +89,7 @@ export function loadRepository(key: string, place: Place, defaults: ReadonlyMap<
 
 /** The settings of `defaults.<format>`, checked. */
 export function loadSettings(format: FormatName, place: Place): Record<string, unknown> {
-  const known = formats[format].settings
+  const known = formats[format]
   return Object.fromEntries([...fields(place, Object.keys(known))].map(([field, at]) => [field, known[field]!.read(at)]))
 }
 
@@ -146,6 +148,6 @@ function readOutside(place: Place, secret: boolean): Outside {
 
 function partsOf(format: FormatName, values: Record<string, unknown>): Pick<TrainRepository, Part> {
   const parts: Record<Part, Record<string, unknown>> = { remote: {}, repository: {}, sync: {} }
-  for (const [field, value] of Object.entries(values)) parts[formats[format].settings[field]!.part][field] = value
+  for (const [field, value] of Object.entries(values)) parts[formats[format][field]!.part][field] = value
   return parts
 }

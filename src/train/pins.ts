@@ -55,7 +55,7 @@ export function renderPins(text: string, pins: Pins): string {
 
 function withPin(text: string, repository: string, stamp: string): string {
   const document = parseDocument(text)
-  const map = document.get('repositories', true)
+  const map: unknown = document.get('repositories', true)
   if (isMap<Scalar, Scalar>(map) && !map.flow) {
     const pair = map.items.find(({ key }) => key.value === repository)
     if (pair && isScalar(pair.value) && pair.value.range) {
@@ -66,7 +66,8 @@ function withPin(text: string, repository: string, stamp: string): string {
     const last = map.items.at(-1)
     if (!pair && last) return afterLine(text, last, `${repository}: ${stamp}`)
   }
-  document.setIn(['repositories', repository], stamp)
+  if (isMap(map)) map.set(repository, stamp)
+  else document.set('repositories', document.createNode({ [repository]: stamp }))
   return document.toString({ lineWidth: 0 })
 }
 

@@ -1,3 +1,4 @@
+import { escapeXml as escape, quoteXml as quote } from './element.ts'
 import { type Dependency, isPrimaryFile, type PackageFile, type RpmHeader } from './header.ts'
 
 /** What a header does not know about its package. */
@@ -84,25 +85,4 @@ function renderDependency({ name, flags, epoch, version, release, pre }: Depende
 
 function renderFile({ directory, name, type }: PackageFile): string {
   return `<file${type ? ` type="${type}"` : ''}>${escape(directory + name)}</file>`
-}
-
-// XML has no way to write the other control characters: they are left out.
-const unwritable = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g
-
-function escape(text: string): string {
-  return text.replace(unwritable, '').replace(/[&<>\r]/g, (found) => entities[found]!)
-}
-
-function quote(text: string): string {
-  return `"${text.replace(unwritable, '').replace(/[&<>"\r\n\t]/g, (found) => entities[found]!)}"`
-}
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  '\r': '&#13;',
-  '\n': '&#10;',
-  '\t': '&#9;',
 }

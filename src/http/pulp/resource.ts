@@ -1,4 +1,4 @@
-import type { Expression, SelectQueryBuilder, SqlBool } from 'kysely'
+import type { Expression, RawBuilder, SelectQueryBuilder, SqlBool } from 'kysely'
 import type { User } from '../../core/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import type { Field, Fields } from '../../core/format.ts'
@@ -42,8 +42,10 @@ export interface Resource<T extends keyof Schema = any> {
   show(call: Call, rows: readonly Row<T>[], wanted: (field: string) => boolean): Promise<Record<string, unknown>[]>
   /** Everything that can be done; listing() and reading() below are the usual first two. */
   readonly operations: readonly Operation[]
-  /** Only in lists of several resources (`repositories/`): not a place of its own. */
+  /** A list of several resources (`repositories/`), not a place of its own: rows are named by their own type. */
   readonly generic?: boolean
+  /** How many rows a list has, where that is known without counting them. */
+  count?(call: Call, filters: readonly { name: string; value: unknown }[], hasExpression: boolean): Promise<number | undefined>
 }
 
 /** A select from one table with its row's columns, to be narrowed. */
@@ -57,6 +59,8 @@ export interface Filter {
   readonly field: Field
   /** The condition. `value` is parsed as `field` says. Throw Failure invalid with the filter's name as field for a bad one. */
   where(value: any, call: Call): Expression<SqlBool> | Promise<Expression<SqlBool>>
+  /** A quicker way for a list: joins a table, and says which order is the newest first then. */
+  join?(rows: Rows<any>, value: any, call: Call): Promise<{ rows: Rows<any>; newestFirst: RawBuilder<unknown> }>
 }
 
 /** Something that can be done with a collection or an item. */
@@ -128,7 +132,13 @@ export type Rule =
   | 'anyone'
   | 'authenticated'
   | 'admin'
-  | { readonly model?: readonly string[]; readonly object?: readonly string[]; readonly named?: Readonly<Record<string, string>> }
+  | {
+      readonly model?: readonly string[]
+      readonly object?: readonly string[]
+      /** On the item that holds the collection: a version's repository. */
+      readonly parent?: readonly string[]
+      readonly named?: Readonly<Record<string, string>>
+    }
 
 /** What an operation gets. */
 export interface Call {

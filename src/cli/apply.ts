@@ -1,0 +1,58 @@
+import { applyPlan, readServer } from '../train/apply.ts'
+import { readOutside } from '../train/outside.ts'
+import { type Plan, planApply, type Step } from '../train/plan.ts'
+import { command, type Io } from './command.ts'
+import { renderTable } from './table.ts'
+import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
+import { several, sign } from './words.ts'
+
+export const apply = command({
+  usage: 'apply [--dry-run] [--secrets]',
+  about: 'Makes the server match train.yaml: guards, groups, remotes and repositories.',
+  options: {
+    ...trainOptions,
+    ...dryRunOptions,
+    secrets: { type: 'boolean', default: false, about: 'Send upstream passwords again: the server does not show them, so a changed one cannot be seen.' },
+  },
+  async run({ values }, io) {
+    const { train, api } = await openTrain(values, io)
+    const server = await readServer(api, train)
+    const plan = planApply(train, server, await readOutside(train, io.env), values.secrets)
+    const dry = values['dry-run'] || values.check
+
+    if (!values.json) io.out.write(renderPlan(io, plan, dry))
+    let done = 0
+    if (!dry) await applyPlan(api, plan, server, () => done++)
+    if (values.json) io.out.write(`${JSON.stringify({ ...describe(plan), applied: done })}\n`)
+    else if (done > 0) io.out.write(`${sign(io, 'good')} ${several(done, 'change')} applied to ${api.url}.\n`)
+    return values.check && plan.steps.length === 0 ? 3 : 0
+  },
+})
+
+const verbs = { add: '+', change: '~', grant: '+', revoke: '-' } as const
+
+function renderPlan(io: Io, { steps, drift }: Plan, dry: boolean): string {
+  const notes = drift.map((sentence) => `${sign(io, 'waiting')} ${sentence}\n`).join('')
+  if (steps.length === 0) return `${notes}Nothing to do: the server matches the train.\n`
+  const table = renderTable(steps.map((step) => [verbs[step.act], step.what, step.name, ...details(step)]))
+  return `${table}${notes}${dry ? `${several(steps.length, 'change')} would be applied.\n` : ''}`
+}
+
+function details(step: Step): string[] {
+  if (step.act === 'grant') return [`group ${step.group} may read`]
+  if (step.act === 'revoke') return [`group ${step.group} may no longer read`]
+  if (step.act === 'change') return [step.changes.map(({ field, from, to }) => `${field}: ${from} → ${to}`).join(', ')]
+  return 'format' in step ? [String(step.what === 'remote' ? step.body['url'] : step.format)] : []
+}
+
+/** For --json: bodies may hold secrets and stay here. */
+function describe({ steps, drift }: Plan) {
+  const shown = steps.map((step) => ({
+    act: step.act,
+    what: step.what,
+    name: step.name,
+    ...('group' in step && { group: step.group }),
+    ...('changes' in step && { changes: step.changes }),
+  }))
+  return { steps: shown, drift }
+}

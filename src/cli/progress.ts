@@ -1,0 +1,68 @@
+import { stripVTControlCharacters } from 'node:util'
+import type { Io } from './command.ts'
+
+/** Shows what is being done: on a terminal one line per thing that is repainted, elsewhere one line per change of state. */
+export interface ProgressDisplay {
+  /** `state` is logged when it changes; `detail` is only painted. */
+  show(name: string, state: string, detail?: string): void
+  /** Takes the thing off the display and prints a line that stays. */
+  finish(name: string, line: string): void
+  close(): void
+}
+
+const repaintEvery = 100
+
+export function openProgress(io: Io, { quiet = false } = {}): ProgressDisplay {
+  return io.err.isTTY === true && io.env['TERM'] !== 'dumb' ? paint(io, quiet) : log(io, quiet)
+}
+
+function log({ out, err }: Io, quiet: boolean): ProgressDisplay {
+  const states = new Map<string, string>()
+  return {
+    show(name, state) {
+      if (states.get(name) === state) return
+      states.set(name, state)
+      err.write(`${name}: ${state}\n`)
+    },
+    finish(_, line) {
+      if (!quiet) out.write(`${line}\n`)
+    },
+    close() {},
+  }
+}
+
+function paint({ out, err }: Io, quiet: boolean): ProgressDisplay {
+  const lines = new Map<string, string>()
+  let painted = 0
+  const repaint = () => {
+    // Up over what was painted, then each line anew; what is left below is cleared.
+    const width = (err.columns ?? 80) - 1
+    const text = [...lines.values()].map((line) => `${fit(line, width)}\u001b[K\n`).join('')
+    err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}${text}\u001b[J`)
+    painted = lines.size
+  }
+  const timer = setInterval(repaint, repaintEvery)
+  const widest = () => Math.max(...[...lines.keys()].map((name) => name.length))
+  return {
+    show(name, state, detail = '') {
+      lines.set(name, '')
+      lines.set(name, `  ${name.padEnd(widest())}   … ${state}${detail ? `   ${detail}` : ''}`)
+    },
+    finish(name, line) {
+      lines.delete(name)
+      err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}\u001b[J`)
+      painted = 0
+      if (!quiet) out.write(`${line}\n`)
+      repaint()
+    },
+    close() {
+      clearInterval(timer)
+      lines.clear()
+      repaint()
+    },
+  }
+}
+
+function fit(line: string, width: number): string {
+  return stripVTControlCharacters(line).length <= width ? line : `${stripVTControlCharacters(line).slice(0, width - 1)}…`
+}

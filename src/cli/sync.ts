@@ -1,0 +1,106 @@
+import type { Changes } from '../train/changes.ts'
+import { selectRepositories } from '../train/filter.ts'
+import { getStageGuard } from '../train/promote.ts'
+import { type Outcome, type Progress, syncRepositories } from '../train/sync.ts'
+import { firstStage, type TrainRepository } from '../train/train.ts'
+import { command, type Io, WrongUsage } from './command.ts'
+import { openProgress } from './progress.ts'
+import { padTo } from './table.ts'
+import { openTrain, trainOptions } from './train-session.ts'
+import { clock, countInWords, several, sign, sizeInWords } from './words.ts'
+
+export const sync = command({
+  usage: 'sync [FILTER...] [--jobs N] [--retries N] [--dry-run]',
+  about: `Syncs repositories and makes a snapshot of what is new, at the first stage. What fails does not stop the others.
+A FILTER is a name, a glob, an expression between slashes, or group:NAME; without one all are synced.`,
+  words: Infinity,
+  options: {
+    ...trainOptions,
+    'dry-run': { type: 'boolean', default: false, about: 'Say what would be synced, and do nothing.' },
+    jobs: { type: 'string', value: 'N', default: '4', about: 'Repositories at a time.' },
+    retries: { type: 'string', value: 'N', default: '1', about: 'Tries of one repository after the first.' },
+  },
+  async run({ values, positionals }, io) {
+    const options = { jobs: number('--jobs', values.jobs, 1), retries: number('--retries', values.retries, 0), pause: 2000 }
+    const { train, api } = await openTrain(values, io)
+    const repositories = selectRepositories(train.repositories, positionals)
+    if (values['dry-run']) {
+      io.out.write(values.json ? `${JSON.stringify({ repositories: repositories.map(({ name }) => ({ repository: name })) })}\n` : renderDryRun(repositories))
+      return 0
+    }
+    const guard = await getStageGuard(api, train, firstStage(train))
+    const display = openProgress(io, { quiet: values.json })
+    const width = Math.max(...repositories.map(({ name }) => name.length))
+    const started = new Map<string, number>()
+    const progress = (each: Progress) => {
+      const since = started.get(each.repository) ?? Date.now()
+      started.set(each.repository, since)
+      if (each.outcome) display.finish(each.repository, renderOutcome(io, each.outcome, width))
+      else display.show(each.repository, each.doing, renderProgress(each, (Date.now() - since) / 1000))
+    }
+    try {
+      const outcomes = await syncRepositories(api, train, repositories, guard, { ...options, signal: io.signal, progress })
+      io.out.write(values.json ? `${JSON.stringify({ repositories: outcomes })}\n` : renderSummary(outcomes))
+      return outcomes.some(({ state }) => state === 'failed') ? 1 : 0
+    } finally {
+      display.close()
+    }
+  },
+})
+
+function number(option: string, text: string, least: number): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < least) throw new WrongUsage(`${option} takes a whole number of at least ${least}, not "${text}".`)
+  return value
+}
+
+function renderDryRun(repositories: readonly TrainRepository[]): string {
+  const lines = repositories.map(({ name, url }) => `  ${name} from ${url}\n`)
+  return `${lines.join('')}${several(repositories.length, 'repository')} would be synced.\n`
+}
+
+/** `61 %   812 of 1,331   0:21 left`. */
+function renderProgress({ report }: Progress, seconds: number): string {
+  if (!report) return ''
+  const { total, done, message } = report
+  if (!total) return done > 0 ? `${message} (${countInWords(done)})` : message
+  const left = done > 0 && done < total ? `   ${clock((seconds / done) * (total - done))} left` : ''
+  return `${Math.floor((done / total) * 100)} %   ${message}: ${countInWords(done)} of ${countInWords(total)}${left}`
+}
+
+const whatWidth = 24
+
+export function renderOutcome(io: Io, outcome: Outcome, width: number): string {
+  const name = `  ${outcome.repository.padEnd(width)}   `
+  if (outcome.state === 'failed') {
+    const kept = outcome.stamp === undefined ? 'it has no snapshot yet' : `kept ${outcome.stamp}`
+    const reason = outcome.reason.replace(/[.\s]+$/, '')
+    return `${name}${sign(io, 'wrong')} ${reason}${outcome.tries > 1 ? ` (${outcome.tries} times)` : ''}; ${kept}`
+  }
+  if (outcome.state === 'unchanged') return `${name}${sign(io, 'good')} ${padTo('unchanged', whatWidth + 8)}     ${outcome.stamp}`
+  const { bytes } = outcome.changes
+  const size = bytes === undefined ? '' : sizeInWords(bytes)
+  return `${name}${sign(io, 'good')} ${padTo(changesInWords(outcome.changes), whatWidth)}${size.padStart(8)}   → ${outcome.stamp}`
+}
+
+/** `14 new, 2 gone`; of a first snapshot, how much there is. */
+export function changesInWords({ added, upgraded, downgraded, removed, present, others }: Changes): string {
+  if (added === present && removed + upgraded + downgraded === 0 && added > 0) return `${countInWords(added)} synced`
+  const counts: [number, string][] = [
+    [added, 'new'],
+    [upgraded, 'upgraded'],
+    [downgraded, 'downgraded'],
+    [removed, 'gone'],
+  ]
+  const words = counts.filter(([count]) => count > 0).map(([count, what]) => `${countInWords(count)} ${what}`)
+  if (words.length > 0) return words.join(', ')
+  const types = Object.keys(others).map((type) => type.replace(/^.*\./, ''))
+  return types.length > 0 ? `changed: ${types.join(', ')}` : 'metadata changed'
+}
+
+function renderSummary(outcomes: readonly Outcome[]): string {
+  const failed = outcomes.filter(({ state }) => state === 'failed').map(({ repository }) => repository)
+  if (failed.length === 0) return `${several(outcomes.length, 'repository')} done.\n`
+  const names = failed.length <= 5 ? failed.join(', ') : `${failed.length} repositories`
+  return `${outcomes.length - failed.length} of ${outcomes.length} done, ${failed.length} failed. Nothing was published for ${names}.\n`
+}

@@ -1,0 +1,103 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { sql } from 'kysely'
+import type { Logger } from 'pino'
+import { type Db, engineOf, openDatabase } from '../store/database.ts'
+import { openFileBlobs } from '../store/fs.ts'
+import type { Changes, Ctx, TaskRunner } from './ctx.ts'
+import { openFetcher } from './fetch.ts'
+import type { Format } from './format.ts'
+
+export interface Opening {
+  /** The data directory; made when it is not there. */
+  data: string
+  /** Path of a SQLite file, `:memory:`, or a `postgres://` URL; a file in the data directory by default. */
+  database?: string | undefined
+  formats: readonly Format[]
+  log: Logger
+  origin?: string | undefined
+  allowedChecksums?: readonly string[] | undefined
+  /** The counter of changes, where several threads share it. */
+  changes?: SharedArrayBuffer | undefined
+  /** Who does tasks; see Ctx.tasks. */
+  runner?: ((ctx: Ctx) => TaskRunner) | undefined
+}
+
+/** As in Pulp: md5 and sha1 may be read but prove nothing. */
+const defaultChecksums = ['sha224', 'sha256', 'sha384', 'sha512']
+
+/** Opens all that the verbs need. Disposing it closes the database. */
+export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> {
+  await mkdir(opening.data, { recursive: true })
+  const db = await openDatabase(opening.database ?? join(opening.data, 'signalbox.db'))
+  const ctx: Ctx = {
+    db,
+    blobs: await openFileBlobs(join(opening.data, 'blobs')),
+    formats: opening.formats,
+    fetch: openFetcher(),
+    log: opening.log,
+    config: {
+      dataDirectory: opening.data,
+      origin: opening.origin,
+      allowedChecksums: opening.allowedChecksums ?? defaultChecksums,
+    },
+    changes: openChanges(db, opening.log, opening.changes ?? newChangeCounter()),
+  }
+  return {
+    ...ctx,
+    ...(opening.runner && { tasks: opening.runner(ctx) }),
+    [Symbol.asyncDispose]: () => db.destroy(),
+  }
+}
+
+export function newChangeCounter(): SharedArrayBuffer {
+  return new SharedArrayBuffer(4)
+}
+
+/** One counter for all threads of this process; on PostgreSQL a row tells other processes of each change. */
+function openChanges(db: Db, log: Logger, counter: SharedArrayBuffer): Changes {
+  const count = new Int32Array(counter)
+  const told = engineOf(db) === 'postgres'
+  return {
+    current: () => Atomics.load(count, 0),
+    bump() {
+      Atomics.add(count, 0, 1)
+      if (told) tellOthers(db).catch((err: unknown) => log.error({ err }, 'other processes could not be told of a change'))
+    },
+  }
+}
+
+async function tellOthers(db: Db): Promise<void> {
+  await db
+    .updateTable('setting')
+    .set({ value: sql`cast(cast(value as bigint) + 1 as text)` })
+    .where('key', '=', 'change')
+    .execute()
+}
+
+/** Learns of the changes of other processes: only PostgreSQL has some. Returns what ends it. */
+export function followChanges(db: Db, counter: SharedArrayBuffer): () => void {
+  if (engineOf(db) === 'sqlite') return () => {}
+  const count = new Int32Array(counter)
+  let seen: string | undefined
+  async function look(): Promise<void> {
+    const row = await db.selectFrom('setting').select('value').where('key', '=', 'change').executeTakeFirst()
+    if (seen !== undefined && row?.value !== seen) Atomics.add(count, 0, 1)
+    seen = row?.value
+  }
+  let busy = false
+  const timer = setInterval(() => {
+    if (busy) return
+    busy = true
+    // While the database cannot be asked, whatever changed is not known: forget what was remembered.
+    look().then(
+      () => (busy = false),
+      () => {
+        busy = false
+        Atomics.add(count, 0, 1)
+      },
+    )
+  }, 500)
+  timer.unref()
+  return () => clearInterval(timer)
+}

@@ -1,0 +1,201 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Ctx } from '../../core/ctx.ts'
+import { decideFast, type Guard, type GuardedRequest, mayDownload } from '../../core/guards.ts'
+import { openOnDemand } from '../../core/on-demand.ts'
+import { type Branch, findBranches, findDistribution, findGuards, openResolver, type Served } from '../../core/served.ts'
+import { Failure } from '../../lib/failure.ts'
+import { pathOf } from "../../lib/log.ts"
+import type { Row } from '../../store/schema.ts'
+import { type Blob, headOf, type Head, sendBlob, sendFromMemory, sendRemote } from './files.ts'
+import { renderListing } from './listing.ts'
+import { mediaTypeOf } from './media-types.ts'
+import { sendChunks, sendText } from './send.ts'
+import { openSmallBlobs } from './small-blobs.ts'
+import { contentRoot, parseTarget } from './target.ts'
+
+/** Serves what dnf and other clients fetch, on Node's own requests: most answers come from memory, without any framework. */
+export interface ContentHandler extends AsyncDisposable {
+  /** Answers a request when its path is one of content; false when it is somebody else's to answer. */
+  handle(req: IncomingMessage, res: ServerResponse): boolean
+}
+
+/** What lies at a path, as long as ctx.changes does not move. */
+type Known =
+  | { kind: 'blob'; guard: Guard | null; blob: Blob; head: Head }
+  | { kind: 'redirect'; guard: Guard | null }
+  | { kind: 'branches'; branches: Branch[] }
+
+const mostKnown = 50_000
+
+export function openContentHandler(ctx: Ctx): ContentHandler {
+  const resolver = openResolver(ctx)
+  const onDemand = openOnDemand(ctx)
+  const small = openSmallBlobs(ctx.blobs)
+  let known = new Map<string, Known>()
+  let seen = ctx.changes.current()
+
+  /** What is known as of now. Whoever adds to it asks again whether it still is: what was looked up meanwhile may be of before a change. */
+  function present(): Map<string, Known> {
+    const change = ctx.changes.current()
+    if (change !== seen || known.size > mostKnown) {
+      known = new Map()
+      seen = change
+    }
+    return known
+  }
+
+  function handle(req: IncomingMessage, res: ServerResponse): boolean {
+    const url = req.url!
+    if (!url.startsWith(contentRoot)) return handleOther(url, res)
+    if (req.method === 'GET' && answerFast(url, req, res)) return true
+    // A reader that goes away is seen by res.destroyed; the error that a late write raises tells nothing more.
+    res.on('error', () => {})
+    answer(req, res).catch((error: unknown) => fail(ctx, req, res, error))
+    return true
+  }
+
+  function answerFast(url: string, req: IncomingMessage, res: ServerResponse): boolean {
+    // Without escapes and query the target is the path itself.
+    if (url.includes('%') || url.includes('?')) return false
+    const entry = present().get(url.slice(contentRoot.length))
+    if (entry?.kind !== 'blob') return false
+    const bytes = small.find(entry.blob.sha256)
+    if (!bytes || (entry.guard && decideFast(ctx, entry.guard, guarded(req)) !== true)) return false
+    return sendFromMemory(req, res, entry.head, bytes)
+  }
+
+  async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    if (req.method !== 'GET' && req.method !== 'HEAD') return sendText(res, 405, '405: Method Not Allowed', ['Allow', 'GET,HEAD'])
+    const path = parseTarget(req.url!)
+    if (path === undefined) return sendText(res, 404, '404: Not Found')
+    const memory = present()
+    const entry = memory.get(path)
+    if (entry) return sendKnown(req, res, path, entry, true)
+
+    const distribution = await findDistribution(ctx.db, path)
+    const fresh = distribution ? await answerFrom(req, res, path, distribution) : await knownBranches(path)
+    if (!fresh) return
+    if (memory === present()) memory.set(path, fresh)
+    return sendKnown(req, res, path, fresh, false)
+  }
+
+  /** Answers what is not worth remembering, or says what is. */
+  async function answerFrom(
+    req: IncomingMessage,
+    res: ServerResponse,
+    path: string,
+    distribution: Row<'distribution'>,
+  ): Promise<Known | undefined> {
+    const id = distribution.guard_id
+    const guard = id === null ? null : (await findGuards(ctx.db, [id])).get(id)!
+    if (!(await admit(req, res, guard))) return undefined
+    const { length } = distribution.base_path
+    const rest = path.length === length ? undefined : path.slice(length + 1)
+    const served = await resolver.resolve(distribution, rest, ctx.config.origin ?? originOf(req))
+    if (served.kind === 'blob') return { kind: 'blob', guard, blob: served, head: headOf(served) }
+    if (served.kind === 'redirect') return { kind: 'redirect', guard }
+    await sendUnknown(req, res, path, served)
+    return undefined
+  }
+
+  async function sendUnknown(
+    req: IncomingMessage,
+    res: ServerResponse,
+    path: string,
+    served: Exclude<Served, { kind: 'blob' | 'redirect' }>,
+  ): Promise<void> {
+    if (served.kind === 'missing') return sendText(res, 404, `404: ${served.reason ?? 'Not Found'}`)
+    if (served.kind === 'remote') return sendRemote(onDemand, req, res, served)
+    if (served.kind === 'directory') return sendPage(req, res, renderListing(`${contentRoot}${path}`, served.directory))
+    const body = Buffer.from(served.body)
+    const type = mediaTypeOf(served.path) ?? 'text/plain; charset=utf-8'
+    const headers = ['Content-Type', type, 'Content-Length', String(body.length), 'X-PULP-CACHE', 'MISS', ...nosniff]
+    res.writeHead(200, [...headers, ...Object.entries(served.headers).flat()])
+    res.end(req.method === 'HEAD' ? undefined : body)
+  }
+
+  async function knownBranches(path: string): Promise<Known> {
+    const prefix = path === '' || path.endsWith('/') ? path : `${path}/`
+    return { kind: 'branches', branches: await findBranches(ctx.db, prefix) }
+  }
+
+  async function sendKnown(req: IncomingMessage, res: ServerResponse, path: string, entry: Known, hit: boolean): Promise<void> {
+    if (entry.kind === 'branches') return sendBranches(req, res, path, entry.branches)
+    // What was just found was found for somebody who had been let in.
+    if (hit && !(await admit(req, res, entry.guard))) return
+    if (entry.kind === 'redirect') return redirect(req, res)
+    await sendBlob(ctx.blobs, small, req, res, entry.blob, entry.head, hit)
+  }
+
+  /** Base paths below this one; those behind guards only for whom these let in. */
+  async function sendBranches(
+    req: IncomingMessage,
+    res: ServerResponse,
+    path: string,
+    branches: readonly Branch[],
+  ): Promise<void> {
+    const decided = new Map<Guard | null, boolean>([[null, true]])
+    for (const guard of new Set(branches.flatMap(({ guards }) => guards)))
+      if (guard) decided.set(guard, (await mayDownload(ctx, guard, guarded(req))) === true)
+    const lines = branches
+      .filter(({ guards }) => guards.some((guard) => decided.get(guard)))
+      .map(({ name }) => ({ name: `${name}/` }))
+    if (path === '') return sendPage(req, res, renderListing(contentRoot, lines, true))
+    if (lines.length === 0) return sendText(res, 404, '404: Not Found')
+    return path.endsWith('/') ? sendPage(req, res, renderListing(path, lines)) : redirect(req, res)
+  }
+
+  async function admit(req: IncomingMessage, res: ServerResponse, guard: Guard | null): Promise<boolean> {
+    const decision = guard === null || (await mayDownload(ctx, guard, guarded(req)))
+    if (decision === true) return true
+    sendText(res, decision.status, decision.text)
+    return false
+  }
+
+  return { handle, [Symbol.asyncDispose]: () => onDemand[Symbol.asyncDispose]() }
+}
+
+function guarded({ headers, url, socket }: IncomingMessage): GuardedRequest {
+  return { authorization: headers.authorization, headers, url: url!, address: socket.remoteAddress }
+}
+
+const nosniff = ['X-Content-Type-Options', 'nosniff']
+
+/** A target that is not a path is nobody's here: a proxy's request would otherwise be read as ours. */
+function handleOther(url: string, res: ServerResponse): boolean {
+  if (url === contentRoot.slice(0, -1) || url.startsWith(`${contentRoot.slice(0, -1)}?`))
+    sendText(res, 301, '301: Moved Permanently', ['Location', contentRoot])
+  else if (!url.startsWith('/') && url !== '*') sendText(res, 400, '400: Bad Request')
+  else return false
+  return true
+}
+
+function redirect(req: IncomingMessage, res: ServerResponse): void {
+  sendText(res, 301, '301: Moved Permanently', ['Location', `${req.url!.split('?', 1)[0]}/`])
+}
+
+async function sendPage(req: IncomingMessage, res: ServerResponse, chunks: Iterable<string>): Promise<void> {
+  const policy = ['Content-Security-Policy', "default-src 'none'; sandbox"]
+  res.writeHead(200, ['Content-Type', 'text/html; charset=utf-8', 'X-PULP-CACHE', 'MISS', ...nosniff, ...policy])
+  if (req.method === 'HEAD') res.end()
+  else await sendChunks(res, chunks)
+}
+
+function originOf(req: IncomingMessage): string {
+  const host = req.headers.host ?? ''
+  return `http://${/^[\w.:[\]-]+$/.test(host) ? host : 'localhost'}`
+}
+
+const statuses: Partial<Record<string, [number, string]>> = {
+  upstream: [502, 'Bad Gateway'],
+  integrity: [502, 'Bad Gateway'],
+  conflict: [503, 'Service Unavailable'],
+}
+
+function fail(ctx: Ctx, req: IncomingMessage, res: ServerResponse, error: unknown): void {
+  const [status, text] = (error instanceof Failure && statuses[error.code]) || [500, 'Internal Server Error']
+  if (status === 500) ctx.log.error({ err: error, path: pathOf(req.url!) }, 'a content request failed')
+  // A body that began cannot be called back: only a broken connection tells that it is not what it should be.
+  if (res.headersSent) res.destroy()
+  else sendText(res, status, `${status}: ${text}`)
+}

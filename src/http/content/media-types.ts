@@ -1,0 +1,70 @@
+/** By the end of a file's name, as Pulp tells them; `.xml.gz` is gzip, as the bytes are. */
+const endings: Record<string, string> = {
+  'application/epub+zip': 'epub',
+  'application/gzip': 'gz gzip',
+  'application/java-archive': 'jar',
+  'application/javascript': 'js mjs',
+  'application/json': 'json',
+  'application/ld+json': 'jsonld',
+  'application/msword': 'doc dot',
+  'application/octet-stream': 'a bin dll exe o obj so',
+  'application/pdf': 'pdf',
+  'application/pkcs7-mime': 'p7c',
+  'application/postscript': 'ai eps ps',
+  'application/rtf': 'rtf',
+  'application/vnd.rar': 'rar',
+  'application/wasm': 'wasm',
+  'application/x-7z-compressed': '7z',
+  'application/x-bzip': 'bz',
+  'application/x-bzip2': 'bz2',
+  'application/x-cpio': 'cpio',
+  'application/x-csh': 'csh',
+  'application/x-gtar': 'gtar',
+  'application/x-pkcs12': 'p12 pfx',
+  'application/x-python-code': 'pyc pyo',
+  'application/x-sh': 'sh',
+  'application/x-tar': 'tar',
+  'application/x-tex': 'tex',
+  'application/x-ustar': 'ustar',
+  'application/x-xz': 'xz',
+  'application/xhtml+xml': 'xhtml',
+  'application/xml': 'rdf wsdl xpdl xsl',
+  'application/zip': 'zip',
+  'application/zstd': 'zst zstd',
+  'audio/mpeg': 'mp2 mp3',
+  'audio/x-wav': 'wav',
+  'font/otf': 'otf',
+  'font/ttf': 'ttf',
+  'font/woff': 'woff',
+  'font/woff2': 'woff2',
+  'image/gif': 'gif',
+  'image/jpeg': 'jpe jpeg jpg',
+  'image/png': 'png',
+  'image/svg+xml': 'svg',
+  'image/tiff': 'tif tiff',
+  'image/vnd.microsoft.icon': 'ico',
+  'image/webp': 'webp',
+  'message/rfc822': 'eml mht mhtml',
+  'text/calendar': 'ics',
+  'text/css': 'css',
+  'text/csv': 'csv',
+  'text/html': 'htm html',
+  'text/plain': 'bat c h ksh pl txt',
+  'text/tab-separated-values': 'tsv',
+  'text/x-python': 'py',
+  'text/xml': 'xml',
+  'video/mp4': 'mp4',
+  'video/mpeg': 'mpeg mpg',
+  'video/webm': 'webm',
+}
+
+const byEnding = new Map(
+  Object.entries(endings).flatMap(([type, list]) => list.split(' ').map((ending) => [ending, type] as const)),
+)
+
+/** The media type of a path; undefined when its name tells nothing. */
+export function mediaTypeOf(path: string): string | undefined {
+  const name = path.slice(path.lastIndexOf('/') + 1)
+  const dot = name.lastIndexOf('.')
+  return dot > 0 ? byEnding.get(name.slice(dot + 1).toLowerCase()) : undefined
+}

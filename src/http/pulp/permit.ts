@@ -1,0 +1,45 @@
+import { isAllowed } from '../../core/auth.ts'
+import { Failure } from '../../lib/failure.ts'
+import { prnOfRow } from './operations.ts'
+import type { Call, Rule, Target } from './resource.ts'
+
+const denied = () => new Failure('denied', 'You do not have permission to perform this action.')
+
+/** Throws Failure denied unless the caller may do it. Looks at the item and the collection that holds it, not at the body. */
+export async function permit(call: Call, rule: Rule): Promise<void> {
+  if (rule === 'anyone' || call.user?.isSuperuser) return
+  const user = call.user!
+  if (rule === 'authenticated') return
+  if (rule === 'admin') throw denied()
+  for (const permission of rule.model ?? []) if (!(await isAllowed(call.ctx, user, permission))) throw denied()
+  const object = call.row && call.resource?.kind && call.resource.kind !== 'version' ? prnOfRow(call) : undefined
+  for (const permission of rule.object ?? []) if (!(await isAllowed(call.ctx, user, permission, object))) throw denied()
+  for (const permission of rule.parent ?? []) if (!(await isAllowed(call.ctx, user, permission, parentPrn(call)))) throw denied()
+}
+
+function parentPrn(call: Call): string | undefined {
+  const resource = call.resource?.parent?.resource
+  return resource && call.parent ? prnOfRow({ ...call, resource, row: call.parent }) : undefined
+}
+
+/** The same for what the body names: whoever makes something serve a repository must be allowed to see that repository. */
+export async function permitNamed(call: Call, rule: Rule): Promise<void> {
+  if (typeof rule === 'string' || call.user?.isSuperuser) return
+  for (const [field, permission] of Object.entries(rule.named ?? {})) {
+    const target = call.body[field] as Target | null | undefined
+    if (!target) continue
+    const prn = target.kind === 'version' ? await repositoryOf(call, target) : target.prn
+    if (!(await isAllowed(call.ctx, call.user!, permission, prn))) throw denied()
+  }
+}
+
+async function repositoryOf({ ctx, registry }: Call, { id }: Target): Promise<string> {
+  const row = await ctx.db
+    .selectFrom('version')
+    .innerJoin('repository', 'repository.id', 'version.repository_id')
+    .select(['repository.uuid', 'repository.type'])
+    .where('version.id', '=', id)
+    .executeTakeFirstOrThrow()
+  const resource = registry.find('repository', row.type)!
+  return prnOfRow({ ctx, resource, row } as unknown as Call)
+}

@@ -1,0 +1,29 @@
+import { Failure } from '../lib/failure.ts'
+import type { Pins } from './pins.ts'
+import type { Snapshots } from './snapshots.ts'
+
+export interface PinChange {
+  readonly repository: string
+  /** Undefined when it was not pinned. */
+  readonly from: string | undefined
+  readonly to: string
+}
+
+/**
+ * The pins that change when these repositories are pinned to their newest snapshot, or their newest at or before `at`.
+ * Throws Failure not_found for a repository without such a snapshot: then none is pinned.
+ */
+export function planPins(repositories: readonly string[], pins: Pins, snapshots: Snapshots, at?: string): PinChange[] {
+  return repositories.flatMap((repository) => {
+    const stamps = (snapshots.get(repository) ?? []).map(({ stamp }) => stamp)
+    const to = stamps.findLast((stamp) => at === undefined || stamp <= at)
+    if (to === undefined) throw new Failure('not_found', none(repository, stamps, at))
+    const from = pins.get(repository)
+    return from === to ? [] : [{ repository, from, to }]
+  })
+}
+
+function none(repository: string, stamps: readonly string[], at: string | undefined): string {
+  if (stamps.length === 0) return `${repository}: no snapshot yet. Run "signalbox sync ${repository}".`
+  return `${repository}: no snapshot at or before ${at} (the first is ${stamps[0]}).`
+}

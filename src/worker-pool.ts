@@ -1,0 +1,179 @@
+import { Worker } from 'node:worker_threads'
+import type { Logger } from 'pino'
+import type { TaskEnd, TaskRunner } from './core/ctx.ts'
+import { abandonTasks, stoppedMessage } from './core/run-tasks.ts'
+import type { Db } from './store/database.ts'
+import type { FromThread, ThreadData, ToThread } from './worker-thread.ts'
+
+/*
+ * The server's worker threads. A thread takes tasks from the database itself and has its own connection; the pool starts threads when there
+ * is something to do, ends them when there is not, stops those that do not stop themselves, and ends the tasks of those that crash.
+ */
+
+export interface Pool {
+  wake(): void
+  /** Starts no more tasks; asks running ones to stop, and after `grace` milliseconds ends them. */
+  stop(grace: number): Promise<void>
+}
+
+export interface PoolOptions {
+  db: Db
+  log: Logger
+  /** Module that threads start with. */
+  entry: URL
+  /** Most threads at once. */
+  size: number
+  works: TaskRunner['works']
+  thread: Omit<ThreadData, 'hand'>
+  /** A thread is gone in the middle of a task: what it had committed may not have been told. */
+  onCrash(): void
+  onEnd(end: TaskEnd): void
+  /** Milliseconds; shorter in tests. */
+  idle?: number
+  cancelPatience?: number
+}
+
+interface Thread {
+  worker: Worker
+  hand: BigInt64Array
+  state: 'busy' | 'idle' | 'leaving'
+  idleTimer?: NodeJS.Timeout
+  exited: Promise<void>
+}
+
+const memoryMiB = 400
+const crashMessage = 'The worker ended unexpectedly while this task was running. Start it again.'
+const memoryMessage = `The task needed more than the ${memoryMiB} MiB of memory that a task may use.`
+
+export function openPool(options: PoolOptions): Pool {
+  const { db, log, size } = options
+  const threads = new Set<Thread>()
+  const cancelling = new Map<number, number>()
+  const unheld = new Set<number>()
+  let stopping = false
+  let lookAgain = false
+
+  function wake(): void {
+    if (stopping) return
+    const idle = [...threads].find(({ state }) => state === 'idle')
+    if (idle) say(idle, 'look')
+    else if (threads.size < size) start()
+    // A busy thread looks after its task anyway, but may just have looked and not yet told that it found nothing.
+    else lookAgain = true
+  }
+
+  function say(thread: Thread, message: ToThread): void {
+    clearTimeout(thread.idleTimer)
+    thread.state = message === 'look' ? 'busy' : 'leaving'
+    thread.worker.postMessage(message)
+  }
+
+  function start(): void {
+    const hand = new SharedArrayBuffer(8)
+    const worker = new Worker(options.entry, {
+      workerData: { ...options.thread, hand } satisfies ThreadData,
+      resourceLimits: { maxOldGenerationSizeMb: memoryMiB },
+    })
+    const { promise: exited, resolve } = Promise.withResolvers<void>()
+    const thread: Thread = { worker, hand: new BigInt64Array(hand), state: 'busy', exited }
+    threads.add(thread)
+    let failure: unknown
+    worker.on('message', (message: FromThread) => hear(thread, message))
+    worker.on('error', (error) => (failure = error))
+    worker.on('exit', () => {
+      threads.delete(thread)
+      clearTimeout(thread.idleTimer)
+      bury(thread, failure)
+        .catch((err: unknown) => log.error({ err }, 'the tasks of a worker that ended could not be ended'))
+        .finally(resolve)
+    })
+  }
+
+  function hear(thread: Thread, message: FromThread): void {
+    if (message === 'wake') wake()
+    else if (message !== 'idle') options.onEnd(message)
+    else if (thread.state === 'busy') {
+      thread.state = 'idle'
+      if (lookAgain) {
+        lookAgain = false
+        return wake()
+      }
+      thread.idleTimer = setTimeout(() => say(thread, 'stop'), options.idle ?? 30_000)
+      thread.idleTimer.unref()
+    }
+  }
+
+  /** Ends what a thread that is gone had in hand. */
+  async function bury({ hand }: Thread, failure: unknown): Promise<void> {
+    if (failure) log.error({ err: failure }, 'a worker ended unexpectedly')
+    const id = Number(Atomics.load(hand, 0))
+    if (id === 0 && !failure) return
+    const outOfMemory = failure instanceof Error && 'code' in failure && failure.code === 'ERR_WORKER_OUT_OF_MEMORY'
+    await abandon([id], stopping ? stoppedMessage : outOfMemory ? memoryMessage : crashMessage)
+    options.onCrash()
+    // One that failed before it had a task would fail again at once: the next look starts another.
+    if (id !== 0) wake()
+  }
+
+  async function abandon(ids: readonly number[], reason: string): Promise<void> {
+    const tasks = await db.selectFrom('task').selectAll().where('id', 'in', ids).where('state', 'in', ['running', 'canceling']).execute()
+    await abandonTasks(db, tasks, reason)
+  }
+
+  /** Looks after running tasks: those to be canceled that do not stop, and those that no thread has. */
+  async function supervise(): Promise<void> {
+    const tasks = await db
+      .selectFrom('task')
+      .select(['id', 'state'])
+      .where('state', 'in', ['running', 'canceling'])
+      .where('worker_id', '=', options.thread.workerId)
+      .execute()
+    const at = performance.now()
+    const lost: number[] = []
+    for (const { id, state } of tasks) {
+      const holder = [...threads].find(({ hand }) => Number(Atomics.load(hand, 0)) === id)
+      if (state === 'canceling' && !cancelling.has(id)) cancelling.set(id, at)
+      if (holder && at - (cancelling.get(id) ?? at) > (options.cancelPatience ?? 10_000)) {
+        log.warn({ task: id }, 'a canceled task did not stop: its worker is ended')
+        await holder.worker.terminate()
+      }
+      // One that was just taken may not be in a hand yet: it is lost when the next look finds it so too.
+      if (!holder && unheld.has(id)) lost.push(id)
+      if (holder) unheld.delete(id)
+      else unheld.add(id)
+    }
+    const present = new Set(tasks.map(({ id }) => id))
+    for (const id of cancelling.keys()) if (!present.has(id)) cancelling.delete(id)
+    for (const id of unheld) if (!present.has(id)) unheld.delete(id)
+    if (lost.length > 0) await abandon(lost, crashMessage)
+  }
+
+  async function look(): Promise<void> {
+    if (threads.size > 0 || unheld.size > 0) await supervise()
+    const waiting = await db.selectFrom('task').select('id').where('state', '=', 'waiting').limit(1).executeTakeFirst()
+    if (waiting) wake()
+  }
+  let busy: Promise<unknown> | undefined
+  const timer = setInterval(() => {
+    busy ??= look()
+      .catch((err: unknown) => log.error({ err }, 'the workers could not be looked after'))
+      .finally(() => (busy = undefined))
+  }, 1000)
+  timer.unref()
+
+  return {
+    wake,
+    async stop(grace) {
+      stopping = true
+      clearInterval(timer)
+      await busy
+      for (const thread of threads) say(thread, 'stop')
+      const all = Promise.all([...threads].map(({ exited }) => exited))
+      const late = setTimeout(() => {
+        for (const { worker } of threads) void worker.terminate()
+      }, grace)
+      await all
+      clearTimeout(late)
+    },
+  }
+}

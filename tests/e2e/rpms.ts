@@ -1,0 +1,161 @@
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { run } from './run.ts'
+
+export interface Package {
+  name: string
+  version?: string
+  release?: string
+  epoch?: number
+  arch?: 'noarch' | 'x86_64'
+  /** Spec lines as they are: `Requires: (a or b)`. */
+  lines?: string[]
+  /** Extra sections behind %description: scripts, changelog. */
+  sections?: string
+}
+
+/** Builds small packages with rpmbuild into `directory`. Returns their file names. */
+export async function buildRpms(directory: string, packages: readonly Package[]): Promise<string[]> {
+  const top = join(directory, '.build')
+  await mkdir(join(top, 'SPECS'), { recursive: true })
+  const specs: string[] = []
+  for (const [index, each] of packages.entries()) {
+    const spec = join(top, 'SPECS', `${index}.spec`)
+    await writeFile(spec, renderSpec(each))
+    specs.push(spec)
+  }
+  const define = (name: string, value: string) => ['--define', `${name} ${value}`]
+  await run('rpmbuild', [
+    '-bb',
+    '--quiet',
+    '--target',
+    'x86_64',
+    ...define('_topdir', top),
+    ...define('_build_id_links', 'none'),
+    ...define('source_date_epoch_from_changelog', '0'),
+    ...specs,
+  ])
+  const built: string[] = []
+  for (const arch of await readdir(join(top, 'RPMS')))
+    for (const name of await readdir(join(top, 'RPMS', arch))) {
+      await copyFile(join(top, 'RPMS', arch, name), join(directory, name))
+      built.push(name)
+    }
+  await rm(top, { recursive: true })
+  return built
+}
+
+function renderSpec({
+  name,
+  version = '1.0',
+  release = '1',
+  epoch,
+  arch = 'noarch',
+  lines = [],
+  sections = '',
+}: Package): string {
+  return `Name: ${name}
+Version: ${version}
+Release: ${release}
+${epoch === undefined ? '' : `Epoch: ${epoch}\n`}Summary: Package ${name}
+License: Apache-2.0
+${arch === 'noarch' ? 'BuildArch: noarch\n' : ''}${lines.join('\n')}
+%description
+The package ${name} & <friends>.
+%install
+mkdir -p %{buildroot}/usr/share/${name} %{buildroot}/etc
+echo ${name} ${version}-${release} > %{buildroot}/usr/share/${name}/version
+echo ${name} > %{buildroot}/etc/${name}.conf
+${sections}
+%files
+/usr/share/${name}
+%config /etc/${name}.conf
+`
+}
+
+/** Writes repodata for the packages of a directory, as createrepo_c does by default or with more arguments. */
+export async function createRepository(directory: string, ...args: string[]): Promise<void> {
+  await run('createrepo_c', ['--quiet', ...args, directory])
+}
+
+/** A signing key of its own: signs packages and repomd.xml. */
+export async function makeKey(
+  directory: string,
+): Promise<{
+  publicKey: string
+  fingerprint: string
+  signRpms(files: string[]): Promise<void>
+  signRepomd(repository: string): Promise<void>
+}> {
+  const home = join(directory, 'gnupg')
+  await mkdir(home, { recursive: true, mode: 0o700 })
+  const gpg = (...args: string[]) =>
+    run('gpg', ['--homedir', home, '--batch', '--yes', '--pinentry-mode', 'loopback', '--passphrase', '', ...args])
+  await gpg('--quick-gen-key', 'Test <test@localhost>', 'rsa2048', 'sign', 'never')
+  const listed = (await gpg('--list-secret-keys', '--with-colons')).stdout
+  const fingerprint = /^fpr:+([0-9A-F]+):/m.exec(listed)![1]!
+  const publicKey = join(directory, 'key.asc')
+  await writeFile(publicKey, (await gpg('--armor', '--export', fingerprint)).stdout)
+  return {
+    publicKey,
+    fingerprint,
+    async signRpms(files) {
+      const defines = [
+        ['_gpg_name', fingerprint],
+        ['_gpg_path', home],
+        ['__gpg', '/usr/bin/gpg'],
+      ].flatMap(([name, value]) => ['--define', `${name} ${value}`])
+      await run('rpmsign', ['--addsign', ...defines, ...files])
+    },
+    async signRepomd(repository) {
+      await gpg('--armor', '--detach-sign', join(repository, 'repodata', 'repomd.xml'))
+    },
+  }
+}
+
+/** Serves files as a plain upstream does; `requests` are the paths asked for, oldest first. */
+export async function serveDirectory(t: TestContext, directory: string): Promise<{ url: string; requests: string[] }> {
+  const requests: string[] = []
+  const server = createServer(async (request, response) => {
+    const path = decodeURIComponent(new URL(request.url ?? '/', 'http://x').pathname)
+    requests.push(path)
+    try {
+      response.end(await readFile(join(directory, path)))
+    } catch {
+      response.writeHead(404).end()
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return { url: `http://127.0.0.1:${address.port}/`, requests }
+}
+
+/** A dnf that knows one repository and nothing of this machine's. */
+export function dnf(root: string, url: string, options: Record<string, string> = {}) {
+  const settings = Object.entries({ gpgcheck: '0', repo_gpgcheck: '0', ...options }).flatMap(([key, value]) => [
+    '--setopt',
+    `it.${key}=${value}`,
+  ])
+  const base = [
+    '-y',
+    `--installroot=${root}`,
+    '--releasever=9',
+    '--forcearch=x86_64',
+    '--setopt=reposdir=/nonexistent',
+    `--setopt=cachedir=${root}/cache`,
+    '--setopt=keepcache=0',
+    '--setopt=install_weak_deps=0',
+    '--setopt=tsflags=noscripts',
+    `--repofrompath=it,${url}`,
+    '--repo=it',
+    ...settings,
+  ]
+  return (args: readonly string[], mayFail = false) => run('dnf', [...base, ...args], { mayFail, env: { HOME: root } })
+}
