@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
-import { fastify } from 'fastify'
+import { type FastifyBaseLogger, fastify } from 'fastify'
 import type { Logger } from 'pino'
 import type { Ctx, TaskEnd, TaskRunner } from './core/ctx.ts'
 import type { Format } from './core/format.ts'
@@ -115,7 +115,7 @@ async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, {
       return server
     },
     genReqId: correlationId,
-    loggerInstance: ctx.log,
+    loggerInstance: ctx.log as FastifyBaseLogger,
     disableRequestLogging: true,
     bodyLimit: 32 * 1024 * 1024,
     routerOptions: { ignoreDuplicateSlashes: false },

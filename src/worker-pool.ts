@@ -31,6 +31,8 @@ export interface PoolOptions {
   /** Milliseconds; shorter in tests. */
   idle?: number
   cancelPatience?: number
+  /** MiB of JavaScript heap that one thread may use. */
+  memory?: number
 }
 
 interface Thread {
@@ -41,9 +43,8 @@ interface Thread {
   exited: Promise<void>
 }
 
-const memoryMiB = 400
 const crashMessage = 'The worker ended unexpectedly while this task was running. Start it again.'
-const memoryMessage = `The task needed more than the ${memoryMiB} MiB of memory that a task may use.`
+const memoryMessage = 'The task needed more memory than a task may use, and was ended.'
 
 export function openPool(options: PoolOptions): Pool {
   const { db, log, size } = options
@@ -72,7 +73,7 @@ export function openPool(options: PoolOptions): Pool {
     const hand = new SharedArrayBuffer(8)
     const worker = new Worker(options.entry, {
       workerData: { ...options.thread, hand } satisfies ThreadData,
-      resourceLimits: { maxOldGenerationSizeMb: memoryMiB },
+      resourceLimits: { maxOldGenerationSizeMb: options.memory ?? 400 },
     })
     const { promise: exited, resolve } = Promise.withResolvers<void>()
     const thread: Thread = { worker, hand: new BigInt64Array(hand), state: 'busy', exited }

@@ -14,7 +14,7 @@ import { openLog } from '../src/lib/log.ts'
 import { now } from '../src/lib/time.ts'
 import { newUuid } from '../src/lib/uuid.ts'
 import type { Db } from '../src/store/database.ts'
-import { openFileBlobs } from '../src/store/fs.ts'
+import { openFsBlobs } from '../src/store/fs.ts'
 
 /** A format with all that serving asks a format for: a layout, a file of its own making, headers. */
 export const shelf: Format = {
@@ -36,7 +36,7 @@ export async function openTestCtx(t: TestContext, db: Db, config: Partial<Ctx['c
   let change = 0
   return {
     db,
-    blobs: await openFileBlobs(join(data, 'blobs')),
+    blobs: await openFsBlobs(join(data, 'blobs')),
     formats: [file, shelf],
     fetch: openFetcher(),
     log: openLog('silent'),
@@ -89,7 +89,15 @@ export async function addRepository(ctx: Ctx, format = 'file', versions = 1): Pr
 
 async function addVersion({ db }: Ctx, repositoryId: number, number: number): Promise<number> {
   const at = now()
-  const row = { uuid: newUuid(), repository_id: repositoryId, number, base_version_id: null, counts: '{}', created: at, updated: at }
+  const row = {
+    uuid: newUuid(),
+    repository_id: repositoryId,
+    number,
+    base_version_id: null,
+    counts: '{}',
+    created: at,
+    updated: at,
+  }
   return (await db.insertInto('version').values(row).returning('id').executeTakeFirstOrThrow()).id
 }
 
@@ -100,13 +108,27 @@ interface NewFile {
 }
 
 /** Content with one file. Returns the file's and the content's id. */
-export async function addFile({ db }: Ctx, path: string, { blobId, size, checksum }: NewFile): Promise<{ id: number; contentId: number }> {
+export async function addFile(
+  { db }: Ctx,
+  path: string,
+  { blobId, size, checksum }: NewFile,
+): Promise<{ id: number; contentId: number }> {
   const at = now()
   const key = newUuid()
   const content = await db
     .insertInto('content')
     .values({
-      ...{ uuid: newUuid(), type: 'file.file', key, variant: '', slot: path, meta: '{}', pack_id: null, entry_at: 0, entry_length: 0 },
+      ...{
+        uuid: newUuid(),
+        type: 'file.file',
+        key,
+        variant: '',
+        slot: path,
+        meta: '{}',
+        pack_id: null,
+        entry_at: 0,
+        entry_length: 0,
+      },
       ...{ labels: '{}', created: at, updated: at, touched: at },
     })
     .returning('id')
@@ -117,7 +139,13 @@ export async function addFile({ db }: Ctx, path: string, { blobId, size, checksu
   return { id, contentId: content.id }
 }
 
-export async function addMember({ db }: Ctx, repositoryId: number, contentId: number, addedIn = 1, removedIn: number | null = null): Promise<void> {
+export async function addMember(
+  { db }: Ctx,
+  repositoryId: number,
+  contentId: number,
+  addedIn = 1,
+  removedIn: number | null = null,
+): Promise<void> {
   await db
     .insertInto('membership')
     .values({ repository_id: repositoryId, content_id: contentId, added_in: addedIn, removed_in: removedIn })
@@ -127,7 +155,14 @@ export async function addMember({ db }: Ctx, repositoryId: number, contentId: nu
 /** A publication; `files` are blobs by path. */
 export async function addPublication(
   ctx: Ctx,
-  { repositoryId, versionId, format = 'file', layout = 'verbatim', files = {}, fileIds = {} }: {
+  {
+    repositoryId,
+    versionId,
+    format = 'file',
+    layout = 'verbatim',
+    files = {},
+    fileIds = {},
+  }: {
     repositoryId: number
     versionId: number
     format?: string
@@ -145,17 +180,30 @@ export async function addPublication(
     .executeTakeFirstOrThrow()
   for (const [path, bytes] of Object.entries(files)) {
     const blobId = await addBlob(ctx, bytes)
-    await ctx.db.insertInto('published_file').values({ publication_id: id, path, blob_id: blobId, file_id: null, pieces: null }).execute()
+    await ctx.db
+      .insertInto('published_file')
+      .values({ publication_id: id, path, blob_id: blobId, file_id: null, pieces: null })
+      .execute()
   }
   for (const [path, fileId] of Object.entries(fileIds))
-    await ctx.db.insertInto('published_file').values({ publication_id: id, path, blob_id: null, file_id: fileId, pieces: null }).execute()
+    await ctx.db
+      .insertInto('published_file')
+      .values({ publication_id: id, path, blob_id: null, file_id: fileId, pieces: null })
+      .execute()
   return id
 }
 
 export async function addDistribution(
   ctx: Ctx,
   basePath: string,
-  points: { publication_id?: number; repository_id?: number; version_id?: number; guard_id?: number; hidden?: 0 | 1; settings?: string },
+  points: {
+    publication_id?: number
+    repository_id?: number
+    version_id?: number
+    guard_id?: number
+    hidden?: 0 | 1
+    settings?: string
+  },
   format = 'file',
 ): Promise<number> {
   const nowhere = { publication_id: null, repository_id: null, version_id: null, guard_id: null, hidden: 0 as const }
@@ -169,7 +217,13 @@ export async function addDistribution(
 }
 
 /** A remote that `fileId` can be fetched from. */
-export async function addSource({ db }: Ctx, fileId: number, url: string, policy = 'on_demand', settings: object = {}): Promise<number> {
+export async function addSource(
+  { db }: Ctx,
+  fileId: number,
+  url: string,
+  policy = 'on_demand',
+  settings: object = {},
+): Promise<number> {
   const { id } = await db
     .insertInto('remote')
     .values({ ...resource('file.file'), url: new URL('/', url).href, policy, secrets: '{}', settings: JSON.stringify(settings) })

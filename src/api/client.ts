@@ -69,7 +69,8 @@ export function connect(server: Server): Api {
     },
     async find<T>(path: string, query: Query) {
       const { results, count } = await ask<Page<T>>('GET', path, { ...query, limit: 2, offset: 0 })
-      if (count > 1) throw new Failure('conflict', `${url} has ${count} of ${path} for ${JSON.stringify(query)}; one was expected.`)
+      if (count > 1)
+        throw new Failure('conflict', `${url} has ${count} of ${path} for ${JSON.stringify(query)}; one was expected.`)
       return results[0]
     },
     get: (path, query) => ask('GET', path, query),
@@ -144,12 +145,12 @@ function asker({ url, username, password, timeout = 120 }: Server): Ask {
       throw new Unreachable(`${url} cannot be reached (${reasonOf(cause)}).`, { cause })
     }
     if (!response.ok) throw refusal(response.status, text, `${method} ${target.pathname}`, url)
-    return parse<T>(text, `${method} ${target.pathname}`, url)
+    return parse(text, `${method} ${target.pathname}`, url) as T
   }
 }
 
-function parse<T>(text: string, what: string, url: string): T {
-  if (text === '') return undefined as T
+function parse(text: string, what: string, url: string): unknown {
+  if (text === '') return undefined
   try {
     return JSON.parse(text)
   } catch (cause) {
@@ -166,7 +167,13 @@ function reasonOf(error: unknown): string {
   return 'code' in error ? String(error.code) : error.message
 }
 
-const codes: Readonly<Record<number, FailureCode>> = { 400: 'invalid', 401: 'denied', 403: 'denied', 404: 'not_found', 409: 'conflict' }
+const codes: Readonly<Record<number, FailureCode>> = {
+  400: 'invalid',
+  401: 'denied',
+  403: 'denied',
+  404: 'not_found',
+  409: 'conflict',
+}
 
 function refusal(status: number, text: string, what: string, url: string): Failure {
   const code = codes[status] ?? 'upstream'

@@ -12,7 +12,11 @@ export const apply = command({
   options: {
     ...trainOptions,
     ...dryRunOptions,
-    secrets: { type: 'boolean', default: false, about: 'Send upstream passwords again: the server does not show them, so a changed one cannot be seen.' },
+    secrets: {
+      type: 'boolean',
+      default: false,
+      about: 'Send upstream passwords again: the server does not show them, so a changed one cannot be seen.',
+    },
   },
   async run({ values }, io) {
     const { train, api } = await openTrain(values, io)

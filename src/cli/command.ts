@@ -64,7 +64,8 @@ function parse(declared: { usage: string; options: Options; words?: number }, wo
   const help = `See "signalbox ${name} --help".`
   const parsed = parseStrictly({ args: [...words], options: declared.options, allowPositionals: true }, help)
   const most = declared.words ?? 0
-  if (parsed.positionals.length > most) throw new WrongUsage(`signalbox ${name} does not take "${parsed.positionals[most]}". ${help}`)
+  if (parsed.positionals.length > most)
+    throw new WrongUsage(`signalbox ${name} does not take "${parsed.positionals[most]}". ${help}`)
   return parsed
 }
 
@@ -72,7 +73,9 @@ function parseStrictly(config: ParseArgsConfig & { args: string[]; options: Opti
   // A look without strictness first finds the unknown options, to say what was meant.
   for (const token of parseArgs({ ...config, strict: false, tokens: true }).tokens ?? []) {
     if (token.kind === 'option' && config.options[token.name] === undefined)
-      throw new WrongUsage(`There is no option ${token.rawName}.${hint(token.name, Object.keys(config.options)).replace('"', '"--')} ${help}`)
+      throw new WrongUsage(
+        `There is no option ${token.rawName}.${hint(token.name, Object.keys(config.options)).replace('"', '"--')} ${help}`,
+      )
   }
   try {
     return parseArgs(config)
@@ -84,7 +87,8 @@ function parseStrictly(config: ParseArgsConfig & { args: string[]; options: Opti
 
 function renderHelp(usage: string, about: string, options: Options): string {
   const left = Object.entries(options).map(
-    ([name, { type, short, value }]) => `  ${short ? `-${short}, ` : ''}--${name}${type === 'string' ? ` ${value ?? 'VALUE'}` : ''}`,
+    ([name, { type, short, value }]) =>
+      `  ${short ? `-${short}, ` : ''}--${name}${type === 'string' ? ` ${value ?? 'VALUE'}` : ''}`,
   )
   const width = Math.max(...left.map((each) => each.length)) + 2
   const lines = Object.values(options).map((option, index) => {

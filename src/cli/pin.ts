@@ -18,7 +18,11 @@ export const pin = command({
     ...dryRunOptions,
     line: { type: 'string', value: 'LINE', about: 'The line; needed when the train has several.' },
     latest: { type: 'boolean', default: false, about: 'Pin the newest snapshots. This is the default.' },
-    at: { type: 'string', value: 'TIME', about: 'Pin the newest snapshots at or before this day, time or stamp (UTC; a day counts to its end).' },
+    at: {
+      type: 'string',
+      value: 'TIME',
+      about: 'Pin the newest snapshots at or before this day, time or stamp (UTC; a day counts to its end).',
+    },
   },
   async run({ values, positionals }, io) {
     if (values.latest && values.at !== undefined) throw new WrongUsage('Use either --latest or --at.')
@@ -38,8 +42,12 @@ export const pin = command({
     const file = pinsFile(train, line.name)
     if (!dry) await writePins(train, line.name, new Map(changes.map(({ repository, to }) => [repository, to])))
     if (values.json) io.out.write(`${JSON.stringify({ line: line.name, file, changes, written: !dry })}\n`)
-    else if (changes.length === 0) io.out.write(`Nothing to do: ${several(repositories.length, 'repository')} of line ${line.name} pinned so already.\n`)
-    else io.out.write(`${renderChanges(changes)}${dry ? `${several(changes.length, 'pin')} would be written to ${file}.` : `${sign(io, 'good')} ${several(changes.length, 'pin')} written to ${file}.`}\n`)
+    else if (changes.length === 0)
+      io.out.write(`Nothing to do: ${several(repositories.length, 'repository')} of line ${line.name} pinned so already.\n`)
+    else
+      io.out.write(
+        `${renderChanges(changes)}${dry ? `${several(changes.length, 'pin')} would be written to ${file}.` : `${sign(io, 'good')} ${several(changes.length, 'pin')} written to ${file}.`}\n`,
+      )
     return values.check && changes.length === 0 ? 3 : 0
   },
 })

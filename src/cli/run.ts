@@ -30,7 +30,8 @@ async function dispatch([name, ...rest]: readonly string[], io: Io): Promise<Exi
     return dispatch([topic, '--help'], io)
   }
   const listed = commands[name]
-  if (!listed) throw new WrongUsage(`There is no command ${name}.${hint(name, Object.keys(commands))} "signalbox help" lists them.`)
+  if (!listed)
+    throw new WrongUsage(`There is no command ${name}.${hint(name, Object.keys(commands))} "signalbox help" lists them.`)
   return (await listed.load()).run(rest, io)
 }
 
@@ -40,7 +41,10 @@ export async function readVersion(): Promise<string> {
 }
 
 function renderOverview(): string {
-  const table = renderTable(Object.entries(commands).map(([name, { about }]) => [name, about]), { indent: '  ' })
+  const table = renderTable(
+    Object.entries(commands).map(([name, { about }]) => [name, about]),
+    { indent: '  ' },
+  )
   return `Signalbox, a release train for software content.\n\nUsage: signalbox COMMAND [OPTIONS]\n\n${table}\n"signalbox help COMMAND" tells more about one.\n`
 }
 
@@ -49,8 +53,11 @@ function report(error: unknown, words: readonly string[], io: Io): ExitCode {
   const failure = error instanceof Failure
   const message = error instanceof Error ? error.message : String(error)
   const debug = words.includes('--debug')
-  io.err.write(`${sign({ out: io.err, env: io.env }, 'wrong')} ${failure ? message : `This is a defect of Signalbox: ${message}`}\n`)
-  if (debug && error instanceof Error) io.err.write(`${error.stack}\n${error.cause instanceof Error ? `caused by ${error.cause.stack}\n` : ''}`)
+  io.err.write(
+    `${sign({ out: io.err, env: io.env }, 'wrong')} ${failure ? message : `This is a defect of Signalbox: ${message}`}\n`,
+  )
+  if (debug && error instanceof Error)
+    io.err.write(`${error.stack}\n${error.cause instanceof Error ? `caused by ${error.cause.stack}\n` : ''}`)
   else if (!failure) io.err.write('  Run it again with --debug and report what it prints.\n')
   if (words.includes('--json')) io.out.write(`${JSON.stringify({ error: { code: failure ? error.code : 'defect', message } })}\n`)
   if (error instanceof WrongUsage) return 2

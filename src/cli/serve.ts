@@ -26,7 +26,10 @@ export const serve = command({
       workers: parseWorkers(env['SIGNALBOX_WORKERS']),
       logLevel: env['SIGNALBOX_LOG'],
     })
-    const password = server.madePassword === undefined ? '' : `   (user admin, password ${server.madePassword}: also in ${join(values.data, 'admin-password')})`
+    const password =
+      server.madePassword === undefined
+        ? ''
+        : `   (user admin, password ${server.madePassword}: also in ${join(values.data, 'admin-password')})`
     out.write(`Signalbox ${await readVersion()} · data in ${values.data} · ${server.url}${password}\n`)
     if (!signal.aborted) await once(signal, 'abort')
     await server.close()
@@ -35,7 +38,7 @@ export const serve = command({
 })
 
 /** `HOST:PORT`, `[::1]:PORT`, or `:PORT` for every address. */
-function parseListen(text: string): { host: string; port: number } {
+export function parseListen(text: string): { host: string; port: number } {
   const match = /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text)
   const port = Number(match?.[3])
   if (!match || port > 65_535) throw new Failure('invalid', `--listen takes HOST:PORT, such as 127.0.0.1:8080, not "${text}".`)
@@ -51,6 +54,7 @@ function parseOrigin(text: string): string {
 
 function parseWorkers(text: string | undefined): number | undefined {
   if (!text) return undefined
-  if (!/^[1-9]\d?$/.test(text)) throw new Failure('invalid', `SIGNALBOX_WORKERS takes a number of tasks at once from 1 to 99, not "${text}".`)
+  if (!/^[1-9]\d?$/.test(text))
+    throw new Failure('invalid', `SIGNALBOX_WORKERS takes a number of tasks at once from 1 to 99, not "${text}".`)
   return Number(text)
 }

@@ -14,7 +14,11 @@ export const status = command({
   options: trainOptions,
   async run({ values }, io) {
     const { train, api } = await openTrain(values, io)
-    const [snapshots, guards, failing] = await Promise.all([findSnapshots(api, train.repositories), findGuards(api), findFailingSyncs(api, train)])
+    const [snapshots, guards, failing] = await Promise.all([
+      findSnapshots(api, train.repositories),
+      findGuards(api),
+      findFailingSyncs(api, train),
+    ])
     const releaseGuard = guards.get(lastStage(train))
     const lines: LineStatus[] = []
     for (const line of train.lines) lines.push(lineStatus(train, line, await loadPins(train, line), snapshots, releaseGuard))

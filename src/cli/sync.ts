@@ -25,7 +25,11 @@ A FILTER is a name, a glob, an expression between slashes, or group:NAME; withou
     const { train, api } = await openTrain(values, io)
     const repositories = selectRepositories(train.repositories, positionals)
     if (values['dry-run']) {
-      io.out.write(values.json ? `${JSON.stringify({ repositories: repositories.map(({ name }) => ({ repository: name })) })}\n` : renderDryRun(repositories))
+      io.out.write(
+        values.json
+          ? `${JSON.stringify({ repositories: repositories.map(({ name }) => ({ repository: name })) })}\n`
+          : renderDryRun(repositories),
+      )
       return 0
     }
     const guard = await getStageGuard(api, train, firstStage(train))
@@ -50,7 +54,8 @@ A FILTER is a name, a glob, an expression between slashes, or group:NAME; withou
 
 function number(option: string, text: string, least: number): number {
   const value = Number(text)
-  if (!Number.isInteger(value) || value < least) throw new WrongUsage(`${option} takes a whole number of at least ${least}, not "${text}".`)
+  if (!Number.isInteger(value) || value < least)
+    throw new WrongUsage(`${option} takes a whole number of at least ${least}, not "${text}".`)
   return value
 }
 

@@ -3,7 +3,8 @@ import { stripVTControlCharacters } from 'node:util'
 /** Rows as aligned lines, without borders or blanks at the end. */
 export function renderTable(rows: readonly (readonly string[])[], { indent = '', gap = '   ' } = {}): string {
   const widths: number[] = []
-  for (const row of rows) for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, widthOf(cell))
+  for (const row of rows)
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, widthOf(cell))
   return rows
     .map((row) => `${indent}${row.map((cell, column) => padTo(cell, widths[column]!)).join(gap)}`.trimEnd())
     .map((line) => `${line}\n`)

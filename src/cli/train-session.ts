@@ -9,8 +9,17 @@ import type { Io } from './command.ts'
 /** Options of every command that works on a train. */
 export const trainOptions = {
   config: { type: 'string', value: 'FILE', default: 'train.yaml', about: 'The train; pins lie in pins/ beside it.' },
-  server: { type: 'string', value: 'URL', about: 'The server. Else $SIGNALBOX_SERVER, the train\'s own, or http://127.0.0.1:8080.' },
-  data: { type: 'string', value: 'DIR', default: 'var', about: 'Where a server on this machine keeps admin-password, used when $SIGNALBOX_PASSWORD is not set.' },
+  server: {
+    type: 'string',
+    value: 'URL',
+    about: "The server. Else $SIGNALBOX_SERVER, the train's own, or http://127.0.0.1:8080.",
+  },
+  data: {
+    type: 'string',
+    value: 'DIR',
+    default: 'var',
+    about: 'Where a server on this machine keeps admin-password, used when $SIGNALBOX_PASSWORD is not set.',
+  },
   json: { type: 'boolean', default: false, about: 'Print one JSON object for programs (docs/commands.md).' },
 } as const
 

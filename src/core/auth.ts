@@ -156,7 +156,7 @@ export async function scopeOf(ctx: Ask, user: User, permission: string): Promise
     .where('role_assignment.role_id', 'in', roles)
     .where('role_assignment.object', 'is not', null)
     .execute()
-  return held.flatMap(({ object }) => object ?? [])
+  return held.flatMap(({ object }) => (object !== null && isAbout(permission, object) ? [object] : []))
 }
 
 /** Gives whoever made an object their roles on it, in the transaction that makes it. Bump ctx.changes after it. */

@@ -55,6 +55,13 @@ export interface Format {
   headers?(path: string): Record<string, string> | undefined
   /** Leaves out what must not be in one version together (rpm: old package versions). Gets the candidates, returns those to drop. */
   prune?(candidates: AsyncIterable<Unit>, repository: RepositorySettings): Promise<number[]>
+  /** The ids of what a copy takes along: the chosen units, what they are made of, and, if asked, what those need. Just the chosen ones by default. */
+  unitsToCopy?(request: {
+    chosen: readonly Unit[]
+    source: VersionView
+    destinations: readonly VersionView[]
+    dependencySolving: boolean
+  }): Promise<Set<number>>
   /** A content without publication can be served (Pulp's file repositories). */
   readonly servesVersions?: boolean
   /** Endpoints of its own, beyond the generic ones. */
@@ -110,7 +117,7 @@ export interface Field {
   writeOnly?: boolean
   default?: unknown
   enum?: readonly string[]
-  format?: 'uri' | 'uuid' | 'date-time' | 'binary' | 'double' | 'int64'
+  format?: 'uri' | 'email' | 'uuid' | 'date-time' | 'binary' | 'double' | 'int64'
   minimum?: number
   maximum?: number
   minLength?: number

@@ -1,17 +1,19 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { type Micros, now } from '../lib/time.ts'
-import { idRows } from '../store/bulk.ts'
+import { idRows, textRows } from '../store/bulk.ts'
 import { type Db, isReferenced, type Tx } from '../store/database.ts'
 import type { Ctx } from './ctx.ts'
 import type { Job } from './tasks.ts'
 
 /*
  * What nothing refers to goes: content that is in no version, then blobs that no content and no publication has, each once it was left
- * alone for the time of protection. It runs beside everything else, so every delete asks again in its own transaction, and:
+ * alone for the time of protection. It runs beside everything else, so nothing is believed for long:
  *
- *   row:    touched before the cutoff ──> deleted            Whoever finds a row useful touches it first, or refers to it in the same
- *   bytes:  row gone ──> not used since the cutoff ──> gone  transaction. Whoever stores bytes that are there already marks them as used
- *                                                            (BlobStore.keep), so bytes that are about to get a new row stay.
+ *   row:    touched before the cutoff, and still unused in the transaction that deletes it.
+ *           Whoever finds a row useful touches it first, or refers to it in the same transaction.
+ *   bytes:  a moment later, when there still is no row, and unless they were stored again since the cutoff (BlobStore.delete).
+ *           Whoever stores bytes makes their row right after: within that moment, or as part of a task, which the cutoff heeds.
  */
 
 const minute: Micros = 60_000_000
@@ -21,6 +23,10 @@ const defaultProtection = 1440
 const scanned = 2_000
 const batchSize = 250
 const unlinkedAtOnce = 16
+/** Milliseconds from the end of rows to the end of bytes. */
+const moment = 1_000
+/** Bytes without a row may be about to get one, but not for so long. */
+const strayAge: Micros = 60 * minute
 
 export interface OrphansArgs {
   /** Minutes for which what nobody refers to is kept after it was last touched; 1440 by default. */
@@ -45,11 +51,10 @@ export async function cleanOrphans(job: Job, { protectionTime, contentIds }: Orp
 
   const blobs = await gather(ctx.db, orphanedBlobs(cutoff), signal)
   progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { total: blobs.length, done: 0 })
-  await inBatches(blobs, async (ids) => {
-    signal.throwIfAborted()
-    progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { add: await deleteBlobs(ctx, ids, cutoff) })
-  })
+  await deleteBlobs(ctx, blobs, cutoff, signal, (add) => progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { add }))
   progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { finished: true })
+  // Reading the whole store is for nightly runs, not for those that follow each change.
+  if (now() - cutoff >= strayAge) await deleteStrays(ctx, cutoff, signal)
 }
 
 /**
@@ -106,8 +111,8 @@ async function gather(db: Db, scan: Scan, signal: AbortSignal): Promise<number[]
   return ids
 }
 
-async function inBatches(ids: readonly number[], act: (batch: readonly number[]) => Promise<void>): Promise<void> {
-  for (let at = 0; at < ids.length; at += batchSize) await act(ids.slice(at, at + batchSize))
+async function inBatches<T>(all: readonly T[], act: (batch: readonly T[]) => Promise<unknown>): Promise<void> {
+  for (let at = 0; at < all.length; at += batchSize) await act(all.slice(at, at + batchSize))
 }
 
 /** Deletes those of this content that still nothing refers to. Returns how many. */
@@ -132,29 +137,68 @@ async function deletePacks(db: Db): Promise<void> {
     .execute()
 }
 
-/** Deletes those of these blobs that still nothing refers to, and then their bytes. Returns how many. */
-export async function deleteBlobs(ctx: Ctx, ids: readonly number[], cutoff: Micros): Promise<number> {
+/** Deletes those of these blobs that still nothing refers to, first their rows, then their bytes. */
+export async function deleteBlobs(
+  ctx: Ctx,
+  ids: readonly number[],
+  cutoff: Micros,
+  signal: AbortSignal,
+  tell: (count: number) => void,
+): Promise<void> {
   const digests: string[] = []
-  await oneByOneIfReferenced(ids, async (batch) => {
-    const gone = await ctx.db.transaction().execute((tx) =>
-      tx
-        .deleteFrom('blob')
-        .where('id', 'in', these(tx, batch))
-        .where(({ eb, not }) => eb.and([eb('touched', '<', cutoff), not(isUsed)]))
-        .returning('sha256')
-        .execute(),
-    )
-    for (const { sha256 } of gone) digests.push(sha256)
-    return gone.length
-  })
-  const waiting = digests.values()
-  // The clock of files, not of rows: a clock that was set tells another time than a process that runs.
+  try {
+    await inBatches(ids, async (batch) => {
+      signal.throwIfAborted()
+      const before = digests.length
+      await oneByOneIfReferenced(batch, async (some) => digests.push(...(await deleteBlobRows(ctx.db, some, cutoff))))
+      tell(digests.length - before)
+    })
+  } finally {
+    // What has lost its row loses its bytes too, even when the task is canceled: nobody would find them again soon.
+    if (digests.length > 0) await sleep(moment)
+    await inBatches(digests, (batch) => deleteBytes(ctx, batch, cutoff))
+  }
+}
+
+async function deleteBlobRows(db: Db, ids: readonly number[], cutoff: Micros): Promise<string[]> {
+  const gone = await db.transaction().execute((tx) =>
+    tx
+      .deleteFrom('blob')
+      .where('id', 'in', these(tx, ids))
+      .where(({ eb, not }) => eb.and([eb('touched', '<', cutoff), not(isUsed)]))
+      .returning('sha256')
+      .execute(),
+  )
+  return gone.map(({ sha256 }) => sha256)
+}
+
+/** Deletes the bytes of those of these digests that have no row. Returns how many. */
+async function deleteBytes(ctx: Ctx, digests: readonly string[], cutoff: Micros): Promise<number> {
+  const { rows } = await sql<{ sha256: string }>`
+    select b.sha256 from ${textRows(ctx.db, digests)} as k cross join blob b where b.sha256 = k.text`.execute(ctx.db)
+  const known = new Set(rows.map(({ sha256 }) => sha256))
+  const gone = digests.filter((sha256) => !known.has(sha256))
+  // Files have the time of the system's clock, rows that of a clock which nobody sets while the process runs.
   const unlessUsedSince = new Date(Date.now() - (now() - cutoff) / 1000)
+  const waiting = gone.values()
   const unlink = async () => {
     for (const sha256 of waiting) await ctx.blobs.delete(sha256, { unlessUsedSince })
   }
   await Promise.all(Array.from({ length: unlinkedAtOnce }, unlink))
-  return digests.length
+  return gone.length
+}
+
+/** Deletes bytes that have no row: a crash came between the two. Returns how many it found. */
+export async function deleteStrays(ctx: Ctx, cutoff: Micros, signal: AbortSignal): Promise<number> {
+  let count = 0
+  let batch: string[] = []
+  for await (const sha256 of ctx.blobs.list()) {
+    if (batch.push(sha256) < scanned) continue
+    signal.throwIfAborted()
+    count += await deleteBytes(ctx, batch, cutoff)
+    batch = []
+  }
+  return count + (await deleteBytes(ctx, batch, cutoff))
 }
 
 /** On PostgreSQL somebody may refer to a row between our look and our delete: then that row stays and the others go. */
@@ -194,7 +238,7 @@ export async function reclaimSpace({ ctx, progress, signal, task }: Job, { repos
   )
   ctx.changes.bump()
   const cutoff = await findCutoff(ctx.db, task.id, 0)
-  await inBatches(blobs, async (ids) => report({ add: await deleteBlobs(ctx, ids, cutoff) }))
+  await deleteBlobs(ctx, blobs, cutoff, signal, (add) => report({ add }))
   report({ finished: true })
 }
 

@@ -69,8 +69,8 @@ export interface UploadArgs {
   repositoryId?: number | null
 }
 
-/** Describes an uploaded file as content, and adds it to a repository if one is named. */
-export async function uploadContent(job: Job, { type, fields, sha256, repositoryId = null }: UploadArgs): Promise<void> {
+/** Describes an uploaded file as content, and adds it to a repository if one is named. Returns the ids of the content. */
+export async function uploadContent(job: Job, { type, fields, sha256, repositoryId = null }: UploadArgs): Promise<number[]> {
   const { ctx } = job
   const format = formatNamed(ctx, type.split('.')[0]!)
   if (!format.inspect) throw new Failure('invalid', `A ${format.name} content cannot be uploaded.`)
@@ -85,6 +85,7 @@ export async function uploadContent(job: Job, { type, fields, sha256, repository
   if (repositoryId !== null) await modifyRepository(job, { repositoryId, add: ids, remove: [] })
   const rows = await ctx.db.selectFrom('content').select(['uuid', 'type']).where('id', 'in', ids).orderBy('id').execute()
   for (const row of rows) await job.created(prnOf(ctx.formats, 'content', row))
+  return ids
 }
 
 function digestsOf(blob: Record<string, unknown>) {

@@ -85,7 +85,7 @@ export function openOnDemand(ctx: Ctx): OnDemand {
 /** Fetches one file and stores it, as for repair. With many to fetch, use one openOnDemand for all. */
 export async function fetchFile(ctx: Ctx, fileId: number): Promise<string> {
   await using onDemand = openOnDemand(ctx)
-  return onDemand.fetch(fileId)
+  return await onDemand.fetch(fileId)
 }
 
 interface Download {
@@ -287,12 +287,17 @@ async function fromAny(ctx: Ctx, upstreams: Upstreams, download: Download, file:
       return await fromOne(ctx, upstreams, download, file, source)
     } catch (error) {
       // Neither a full disk nor a stopping server is the source's fault.
-      if (download.abort.signal.aborted || hasCode(error, 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE')) throw error
+      if (download.abort.signal.aborted || isOurs(error)) throw error
       await rest(ctx, file, source, error)
       if (download.passedOn) throw error
     }
   }
   throw new Failure('upstream', `No source of ${file.path} can be reached at present.`)
+}
+
+function isOurs(error: unknown): boolean {
+  if (error instanceof Failure) return error.code === 'conflict'
+  return hasCode(error, 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE')
 }
 
 async function fromOne(ctx: Ctx, upstreams: Upstreams, download: Download, file: WantedFile, source: Source): Promise<Staged> {

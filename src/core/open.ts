@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import { type Db, engineOf, openDatabase } from '../store/database.ts'
-import { openFileBlobs } from '../store/fs.ts'
+import { openFsBlobs } from '../store/fs.ts'
 import type { Changes, Ctx, TaskRunner } from './ctx.ts'
 import { openFetcher } from './fetch.ts'
 import type { Format } from './format.ts'
@@ -30,9 +30,9 @@ const defaultChecksums = ['sha224', 'sha256', 'sha384', 'sha512']
 export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> {
   await mkdir(opening.data, { recursive: true })
   const db = await openDatabase(opening.database ?? join(opening.data, 'signalbox.db'))
-  const ctx: Ctx = {
+  const ctx: Ctx & AsyncDisposable = {
     db,
-    blobs: await openFileBlobs(join(opening.data, 'blobs')),
+    blobs: await openFsBlobs(join(opening.data, 'blobs')),
     formats: opening.formats,
     fetch: openFetcher(),
     log: opening.log,
@@ -42,12 +42,9 @@ export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> 
       allowedChecksums: opening.allowedChecksums ?? defaultChecksums,
     },
     changes: openChanges(db, opening.log, opening.changes ?? newChangeCounter()),
-  }
-  return {
-    ...ctx,
-    ...(opening.runner && { tasks: opening.runner(ctx) }),
     [Symbol.asyncDispose]: () => db.destroy(),
   }
+  return opening.runner ? Object.assign(ctx, { tasks: opening.runner(ctx) }) : ctx
 }
 
 export function newChangeCounter(): SharedArrayBuffer {

@@ -19,7 +19,10 @@ export async function getDistributions(db: Db, references: readonly string[]): P
     .where((row) => row.or([row('uuid', 'in', these), row('name', 'in', these)]))
     .execute()
   const byReference = new Map([...rows.map((row) => [row.name, row] as const), ...rows.map((row) => [row.uuid, row] as const)])
-  refuseAny(references.filter((each) => !byReference.has(each)), 'There is no distribution')
+  refuseAny(
+    references.filter((each) => !byReference.has(each)),
+    'There is no distribution',
+  )
   return references.map((each) => byReference.get(each)!)
 }
 
@@ -40,7 +43,8 @@ export async function promoteDistributions(
       .select(['id', 'name', 'guard_id', 'publication_id', 'version_id', 'repository_id'])
       .where('id', 'in', among(tx, ids))
       .execute()
-    if (distributions.length < new Set(ids).size) throw new Failure('invalid', 'A distribution was deleted meanwhile.', { field: 'distributions' })
+    if (distributions.length < new Set(ids).size)
+      throw new Failure('invalid', 'A distribution was deleted meanwhile.', { field: 'distributions' })
     await refuseEmpty(tx, distributions)
 
     const moving = distributions.filter(({ guard_id }) => guard_id !== guardId).map(({ id }) => id)
@@ -58,10 +62,21 @@ export async function promoteDistributions(
 
 /** A pin without content must never look like a release. */
 async function refuseEmpty(db: Db, distributions: readonly Served[]): Promise<void> {
-  const nothing = distributions.filter((each) => each.publication_id === null && each.version_id === null && each.repository_id === null)
-  refuseAny(nothing.map(({ name }) => name), 'Nothing is served by')
-  const counts = await countsServed(db, distributions.map(({ id }) => id))
-  refuseAny(distributions.filter(({ id }) => !counts.has(id) || isEmpty(counts.get(id)!)).map(({ name }) => name), 'There is no content in')
+  const nothing = distributions.filter(
+    (each) => each.publication_id === null && each.version_id === null && each.repository_id === null,
+  )
+  refuseAny(
+    nothing.map(({ name }) => name),
+    'Nothing is served by',
+  )
+  const counts = await countsServed(
+    db,
+    distributions.map(({ id }) => id),
+  )
+  refuseAny(
+    distributions.filter(({ id }) => !counts.has(id) || isEmpty(counts.get(id)!)).map(({ name }) => name),
+    'There is no content in',
+  )
 }
 
 function isEmpty(counts: string): boolean {

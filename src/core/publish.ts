@@ -290,8 +290,8 @@ async function* join(
   yield* flushRun()
 }
 
-/** A version as formats see it for rendering. */
-function viewVersion(ctx: Ctx, repository: VersionView['repository'], version: Row<'version'>): VersionView {
+/** A version as formats see it. */
+export function viewVersion(ctx: Ctx, repository: VersionView['repository'], version: Row<'version'>): VersionView {
   const packs = openPackReader(ctx.db)
   const counts = JSON.parse(version.counts) as Counts
   const orders = new Map<string, Promise<number[]>>()

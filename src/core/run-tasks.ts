@@ -107,32 +107,26 @@ function describe(error: unknown): string {
 async function finishTask(db: Db, task: Row<'task'>, error: string | undefined, reports?: Reports): Promise<string | undefined> {
   return db.transaction().execute(async (tx) => {
     const at = now()
-    const ended = await tx
-      .updateTable('task')
-      .set(({ eb }) => ({
-        state: eb
-          .case()
-          .when('state', '=', 'canceling')
-          .then('canceled')
-          .else(error === undefined ? 'completed' : 'failed')
-          .end(),
-        error: eb
-          .case()
-          .when('state', '=', 'canceling')
-          .then(null)
-          .else(error === undefined ? null : toJson(error))
-          .end(),
-        finished: at,
-        updated: at,
-      }))
-      .where('id', '=', task.id)
-      .where('token', '=', task.token)
-      .where('state', 'in', ['running', 'canceling'])
-      .returning('state')
-      .executeTakeFirst()
+    const end = (from: string, to: string, error?: string) =>
+      tx
+        .updateTable('task')
+        .set({ state: to, error: error ?? null, finished: at, updated: at })
+        .where('id', '=', task.id)
+        .where('token', '=', task.token)
+        .where('state', '=', from)
+        .returning('state')
+        .executeTakeFirst()
+    const ended =
+      (await (error === undefined ? end('running', 'completed') : end('running', 'failed', toJson(error)))) ??
+      (await end('canceling', 'canceled'))
     if (!ended) return undefined
     await reports?.write(tx)
-    await tx.updateTable('task_progress').set({ state: ended.state }).where('task_id', '=', task.id).where('state', '=', 'running').execute()
+    await tx
+      .updateTable('task_progress')
+      .set({ state: ended.state })
+      .where('task_id', '=', task.id)
+      .where('state', '=', 'running')
+      .execute()
     await release(tx, task.id, at)
     return ended.state
   })
@@ -180,15 +174,19 @@ export function inThisThread(works: TaskRunner['works'], width = 4) {
   return (ctx: Ctx): TaskRunner & { idle(): Promise<void> } => {
     const running = new Set<Promise<void>>()
     async function work(): Promise<void> {
-      for (let claim = await claimTask(ctx.db, null); claim; claim = await claimTask(ctx.db, null)) await runTask(ctx, claim.task)
+      for (let claim = await claimTask(ctx.db, null); claim; claim = await claimTask(ctx.db, null)) {
+        if (claim.more) wake()
+        await runTask(ctx, claim.task)
+      }
+    }
+    function wake(): void {
+      if (running.size >= width) return
+      const run = work().finally(() => running.delete(run))
+      running.add(run)
     }
     return {
       works,
-      wake() {
-        if (running.size >= width) return
-        const run = work().finally(() => running.delete(run))
-        running.add(run)
-      },
+      wake,
       async idle() {
         while (running.size > 0) await Promise.all(running)
       },

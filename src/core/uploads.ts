@@ -58,6 +58,12 @@ export function chunksOf(upload: Pick<Row<'upload'>, 'chunks'>): [offset: number
   return JSON.parse(upload.chunks)
 }
 
+/** The bytes of an upload that is complete. Throws Failure invalid when some are missing. */
+export function openUpload(ctx: Ctx, upload: Row<'upload'>): AsyncIterable<Uint8Array> {
+  if (!isWhole(upload)) throw new Failure('invalid', 'The upload is not complete.')
+  return createReadStream(pathOf(ctx, upload))
+}
+
 export async function deleteUpload(ctx: Ctx, upload: Pick<Row<'upload'>, 'id' | 'uuid'>): Promise<void> {
   await ctx.db.deleteFrom('upload').where('id', '=', upload.id).execute()
   await forgetObject(ctx.db, prnOf(ctx.formats, 'upload', upload))

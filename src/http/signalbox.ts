@@ -44,7 +44,10 @@ const createPromotion: Endpoint = {
     const guard = call.body['guard'] as Target
     const ids = distributions.map(({ id }) => id)
     const done = await promoteDistributions(call.ctx, ids, guard.id)
-    call.ctx.log.info({ user: call.user?.username, guard: guard.prn, distributions: distributions.map(({ name }) => name), ...done }, 'promoted')
+    call.ctx.log.info(
+      { user: call.user?.username, guard: guard.prn, distributions: distributions.map(({ name }) => name), ...done },
+      'promoted',
+    )
     return { status: 200, body: { guard: guard.prn, ...done } }
   },
 }

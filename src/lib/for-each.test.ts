@@ -28,5 +28,8 @@ test('a failure is thrown when the others have ended, and nothing more is starte
   })
   await assert.rejects(run, /one/)
   assert.ok(started.length < 5)
-  assert.deepEqual(ended, started.filter((item) => item !== 1))
+  assert.deepEqual(
+    ended,
+    started.filter((item) => item !== 1),
+  )
 })

@@ -18,6 +18,7 @@ interface Library {
 const field = { bufferSize: 0, input: 1, inputDone: 2, inputSize: 3, output: 4, outputSize: 5 } as const
 // What get_next_output answers (enum xz_ret of xz-embedded); everything else means damage.
 const answers = { ok: 0, end: 1, memoryLimit: 4, noProgress: 8 } as const
+const smallest = 32
 
 /**
  * Unpacks xz, also several streams after each other. Dictionaries above 64 MiB are refused.
@@ -27,9 +28,14 @@ const answers = { ok: 0, end: 1, memoryLimit: 4, noProgress: 8 } as const
  */
 export async function* unxz(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const decoder = await openDecoder()
-  for await (const chunk of bytes)
+  let size = 0
+  for await (const chunk of bytes) {
+    size += chunk.length
     for (let start = 0; start < chunk.length; start += decoder.inputSize)
       yield* decoder.unpack(chunk.subarray(start, start + decoder.inputSize))
+  }
+  // The decoder takes the beginning of a header for the end of the data.
+  if (size < smallest || size % 4 !== 0) throw cutShort()
   yield* decoder.unpack(new Uint8Array())
 }
 
@@ -56,9 +62,13 @@ async function openDecoder() {
   return { inputSize, unpack }
 }
 
+function cutShort(): Error {
+  return Object.assign(new Error('xz data ends early'), { code: 'ERR_CUT_SHORT' })
+}
+
 /** Whether the data has ended; throws when it is not as it should be. */
 function check(answer: number): boolean {
-  if (answer === answers.noProgress) throw Object.assign(new Error('xz data ends early'), { code: 'ERR_CUT_SHORT' })
+  if (answer === answers.noProgress) throw cutShort()
   if (answer === answers.memoryLimit)
     throw Object.assign(new Error('xz dictionary above 64 MiB'), { code: 'ERR_DICTIONARY_TOO_LARGE' })
   if (answer !== answers.ok && answer !== answers.end) throw new Error(`xz decoder answered ${answer}`)

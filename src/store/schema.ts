@@ -237,6 +237,16 @@ export interface RoleAssignmentTable {
   created: Micros
 }
 
+/** What may be done with a kind of thing, as Pulp's clients ask for it; what is enforced stands in http/pulp. */
+export interface AccessPolicyTable {
+  id: Generated<number>
+  uuid: string
+  viewset_name: string
+  customized: Bit
+  created: Micros
+  updated: Micros
+}
+
 export interface TaskTable {
   id: Generated<number>
   uuid: string
@@ -333,6 +343,7 @@ export interface Schema {
   group_member: GroupMemberTable
   role: RoleTable
   role_assignment: RoleAssignmentTable
+  access_policy: AccessPolicyTable
   task: TaskTable
   task_lock: TaskLockTable
   task_progress: TaskProgressTable

@@ -24,7 +24,8 @@ export async function readServer(api: Api, train: Train): Promise<ServerState> {
   const repositories = new Map<string, Repository>()
   const labelled: { format: FormatName; name: string }[] = []
   for (const format of new Set(train.repositories.map((each) => each.format))) {
-    for await (const remote of api.list<Remote>(`remotes/${apiPaths[format]}`)) remotes.set(keyOf({ format, name: remote.name }), remote)
+    for await (const remote of api.list<Remote>(`remotes/${apiPaths[format]}`))
+      remotes.set(keyOf({ format, name: remote.name }), remote)
     for await (const repository of api.list<Repository>(`repositories/${apiPaths[format]}`)) {
       repositories.set(keyOf({ format, name: repository.name }), repository)
       if (repository.pulp_labels[trainLabel] === train.name) labelled.push({ format, name: repository.name })
@@ -53,7 +54,14 @@ export async function applyPlan(api: Api, plan: Plan, server: ServerState, done:
     guards: new Map([...server.guards].map(([name, { href }]) => [name, href])),
     remotes: new Map([...server.remotes].map(([key, { pulp_href }]) => [key, pulp_href])),
   }
-  const phases = [isA('add', 'group'), isA('add', 'guard'), isA('grant', 'guard'), isA('revoke', 'guard'), isA('any', 'remote'), isA('any', 'repository')]
+  const phases = [
+    isA('add', 'group'),
+    isA('add', 'guard'),
+    isA('grant', 'guard'),
+    isA('revoke', 'guard'),
+    isA('any', 'remote'),
+    isA('any', 'repository'),
+  ]
   for (const phase of phases) {
     await forEach(plan.steps.filter(phase), jobs, async (step) => {
       if ('format' in step) await applyToResource(api, step, known)
@@ -75,7 +83,8 @@ function isA(act: Step['act'] | 'any', what: Step['what']) {
 
 async function applyToAccess(api: Api, step: Exclude<Step, { format: FormatName }>, known: Hrefs): Promise<void> {
   if (step.act === 'grant') await api.post(`${known.guards.get(step.name)}add_role/`, { role: downloader, groups: [step.group] })
-  else if (step.act === 'revoke') await api.post(`${known.guards.get(step.name)}remove_role/`, { role: downloader, groups: [step.group] })
+  else if (step.act === 'revoke')
+    await api.post(`${known.guards.get(step.name)}remove_role/`, { role: downloader, groups: [step.group] })
   else if (step.what === 'group') await api.create('groups/', { name: step.name })
   else {
     const guard = await api.create<Guard>(guards, { name: step.name, description: `What is at stage ${step.name}.` })

@@ -31,15 +31,19 @@ const columns = { 'rpm.package': 'name,arch,time_build,size_package', 'file.file
 export async function readChanges(api: Api, version: Version): Promise<Changes> {
   const { added, removed, present } = version.content_summary
   const type = mainTypes.find((each) => present[each] ?? added[each] ?? removed[each])
-  const plus = (type && added[type]?.count) ?? 0
-  const minus = (type && removed[type]?.count) ?? 0
-  const readable = type !== undefined && plus + minus <= worthReading
-  const came = readable && plus > 0 ? await readUnits(api, type, { repository_version_added: version.pulp_href }) : []
-  const went = readable && minus > 0 && plus > 0 ? await readUnits(api, type, { repository_version_removed: version.pulp_href }) : []
-  const counted = { present: (type && present[type]?.count) ?? 0, others: otherTypes(version, type) }
-  if (!readable || (minus > 0 && plus === 0)) return { added: plus, upgraded: 0, downgraded: 0, removed: minus, bytes: undefined, ...counted }
+  const others = otherTypes(version, type)
+  if (type === undefined) return { ...nothing, present: 0, others }
+
+  const count = (counts: Record<string, { count: number }>) => counts[type]?.count ?? 0
+  const [plus, minus] = [count(added), count(removed)]
+  const counted = { present: count(present), others }
+  if (plus === 0 || plus + minus > worthReading) return { ...nothing, added: plus, removed: minus, ...counted }
+  const came = await readUnits(api, type, { repository_version_added: version.pulp_href })
+  const went = minus > 0 ? await readUnits(api, type, { repository_version_removed: version.pulp_href }) : []
   return { ...compareUnits(came, went), ...counted }
 }
+
+const nothing = { added: 0, upgraded: 0, downgraded: 0, removed: 0, bytes: undefined }
 
 /** Pairs what came with what went: the same name and architecture in both is another release of one thing. */
 export function compareUnits(came: readonly Unit[], went: readonly Unit[]): Omit<Changes, 'present' | 'others'> {
@@ -58,15 +62,19 @@ export function compareUnits(came: readonly Unit[], went: readonly Unit[]): Omit
 
 const paths = { 'rpm.package': 'content/rpm/packages/', 'file.file': 'content/file/files/' } as const
 
+interface Listed {
+  name?: string
+  arch?: string
+  time_build?: number
+  size_package?: number
+  relative_path?: string
+}
+
 async function readUnits(api: Api, type: (typeof mainTypes)[number], which: Record<string, string>): Promise<Unit[]> {
   const units: Unit[] = []
-  for await (const unit of api.list<Record<string, unknown>>(paths[type], { ...which, fields: columns[type] })) {
-    const { name, arch, relative_path: path, time_build: time, size_package: size } = unit
-    units.push({
-      thing: path === undefined ? `${String(name)}.${String(arch)}` : String(path),
-      time: Number(time ?? 0),
-      size: size === undefined ? undefined : Number(size),
-    })
+  for await (const unit of api.list<Listed>(paths[type], { ...which, fields: columns[type] })) {
+    const thing = unit.relative_path ?? `${unit.name}.${unit.arch}`
+    units.push({ thing, time: unit.time_build ?? 0, size: unit.size_package })
   }
   return units
 }

@@ -32,7 +32,13 @@ function matcher(filter: string): (repository: Selectable) => boolean {
     return ({ name }) => expression.test(name)
   }
   if (!/[*?]/.test(filter)) return ({ name }) => name === filter
-  const glob = anchored(filter.replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.'), filter)
+  const glob = anchored(
+    filter
+      .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+      .replaceAll('*', '.*')
+      .replaceAll('?', '.'),
+    filter,
+  )
   return ({ name }) => glob.test(name)
 }
 
@@ -49,5 +55,8 @@ function nothing(filter: string, repositories: readonly Selectable[]): string {
     const groups = new Set(repositories.flatMap(({ group }) => group ?? []))
     return `No repository is in group ${filter.slice(groupPrefix.length)}.${hint(filter.slice(groupPrefix.length), groups)}`
   }
-  return `No repository is called ${filter}.${hint(filter, repositories.map(({ name }) => name))}`
+  return `No repository is called ${filter}.${hint(
+    filter,
+    repositories.map(({ name }) => name),
+  )}`
 }

@@ -1,5 +1,18 @@
 import type { FormatName, Outside, TrainRepository } from './train.ts'
-import { fields, flag, isMapping, listOf, members, name, oneOf, type Place, type Reader, text, wholeNumber, wrong } from './yaml-document.ts'
+import {
+  fields,
+  flag,
+  isMapping,
+  listOf,
+  members,
+  name,
+  oneOf,
+  type Place,
+  type Reader,
+  text,
+  wholeNumber,
+  wrong,
+} from './yaml-document.ts'
 
 type Part = 'remote' | 'repository' | 'sync'
 
@@ -56,7 +69,15 @@ const formats: Readonly<Record<FormatName, Settings>> = { rpm, file }
 export const repositoryFormats = Object.keys(formats) as FormatName[]
 
 /** Kept outside train.yaml, which is in git. The server never shows the secret ones again. */
-const outsideFields = { username: 'plain', password: 'secret', proxy_username: 'plain', proxy_password: 'secret', ca_cert: 'plain', client_cert: 'plain', client_key: 'secret' } as const
+const outsideFields = {
+  username: 'plain',
+  password: 'secret',
+  proxy_username: 'plain',
+  proxy_password: 'secret',
+  ca_cert: 'plain',
+  client_cert: 'plain',
+  client_key: 'secret',
+} as const
 
 /** Reads `name: { rpm: URL, path: ..., ... }`; `defaults` holds the settings of `defaults.<format>`. */
 export function loadRepository(key: string, place: Place, defaults: ReadonlyMap<string, Place>): TrainRepository {
@@ -101,7 +122,8 @@ function formatOf(place: Place): FormatName {
   const later = keys.find(([key]) => notYet[key] !== undefined)
   if (later) throw wrong(later[1], `${notYet[later[0]]} are not supported yet.`)
   const named = repositoryFormats.filter((format) => keys.some(([key]) => key === format))
-  if (named.length !== 1) throw wrong(place, `one of ${repositoryFormats.join(', ')} must say what it is and where it comes from.`)
+  if (named.length !== 1)
+    throw wrong(place, `one of ${repositoryFormats.join(', ')} must say what it is and where it comes from.`)
   return named[0]!
 }
 
@@ -123,7 +145,8 @@ function loadPath(place: Place): string {
 function loadDistributionName(key: string, place: Place | undefined): string {
   if (!place) return `${key}-`
   const given = name(place)
-  if (/[A-Za-z0-9]$/.test(given)) throw wrong(place, `"${given}" must end with a separator, as in "${given}-": the stamp follows it.`)
+  if (/[A-Za-z0-9]$/.test(given))
+    throw wrong(place, `"${given}" must end with a separator, as in "${given}-": the stamp follows it.`)
   return given
 }
 

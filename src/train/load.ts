@@ -20,7 +20,14 @@ async function readText(path: string): Promise<string> {
 }
 
 const known = ['train', 'server', 'defaults', 'repositories', 'lines', 'stages', 'groups'] as const
-const notYet = { images: 'Images', files: 'Host images', sources: 'Sources', gates: 'Gates', clients: 'Clients', notifications: 'Notifications' }
+const notYet = {
+  images: 'Images',
+  files: 'Host images',
+  sources: 'Sources',
+  gates: 'Gates',
+  clients: 'Clients',
+  notifications: 'Notifications',
+}
 
 export function parseTrain(path: string, source: string): Train {
   const root = rootOf(parseYaml(path, source))
@@ -76,7 +83,8 @@ function loadStages(place: Place | undefined): string[] {
     if (stages.includes(stage)) throw wrong(item, `"${stage}" is named twice.`)
     stages.push(stage)
   }
-  if (stages.length < 2) throw wrong(place, 'at least two stages are needed: where snapshots begin, and where clients install from.')
+  if (stages.length < 2)
+    throw wrong(place, 'at least two stages are needed: where snapshots begin, and where clients install from.')
   return stages
 }
 
@@ -89,7 +97,11 @@ function stageWithSettings(item: Place): string {
 
 function loadGroups(place: Place | undefined, stages: readonly string[]): Map<string, string[]> {
   // As the original train: clients read what is released, testers everything.
-  if (!place) return new Map([['clients', [stages.at(-1)!]], ['testers', [...stages]]])
+  if (!place)
+    return new Map([
+      ['clients', [stages.at(-1)!]],
+      ['testers', [...stages]],
+    ])
   return new Map(
     members(place).map(([group, at]) => {
       const reads = listOf((item) => {
@@ -107,7 +119,12 @@ function loadLines(place: Place | undefined, repositories: readonly TrainReposit
   return members(place).map(([line, at]) => {
     // The name is a file name (pins/<line>.yaml) and part of what people type.
     if (!/^[A-Za-z0-9][\w.-]*$/.test(line)) throw wrong(at, 'a line is named with letters, digits, ".", "-" and "_".')
-    const list = fields(at, ['repositories'], { images: 'Images', branch: 'Branches', files: 'Host images', sources: 'Sources' }).get('repositories')
+    const list = fields(at, ['repositories'], {
+      images: 'Images',
+      branch: 'Branches',
+      files: 'Host images',
+      sources: 'Sources',
+    }).get('repositories')
     if (!list) throw wrong(at, '"repositories" is missing.')
     const filters = listOf((item) => {
       const filter = name(item)
@@ -118,7 +135,10 @@ function loadLines(place: Place | undefined, repositories: readonly TrainReposit
       }
       return filter
     })(list)
-    return { name: line, repositories: filters.length === 0 ? [] : selectRepositories(repositories, filters).map((each) => each.name) }
+    return {
+      name: line,
+      repositories: filters.length === 0 ? [] : selectRepositories(repositories, filters).map((each) => each.name),
+    }
   })
 }
 

@@ -23,7 +23,10 @@ export async function loadPins(train: Pick<Train, 'file'>, line: Line): Promise<
 
 export function parsePins(file: string, source: string, line: Line): Pins {
   const pins = new Map<string, string>()
-  const found = fields(rootOf(parseYaml(file, source)), ['repositories'], { images: 'Pinned images', files: 'Pinned host images' })
+  const found = fields(rootOf(parseYaml(file, source)), ['repositories'], {
+    images: 'Pinned images',
+    files: 'Pinned host images',
+  })
   const place = found.get('repositories')
   if (!place) return pins
   for (const [repository, at] of members(place)) {
@@ -40,7 +43,10 @@ export function parsePins(file: string, source: string, line: Line): Pins {
 export async function writePins(train: Pick<Train, 'file'>, line: string, pins: Pins): Promise<void> {
   const file = pinsFile(train, line)
   const before = await readIfThere(file)
-  const after = renderPins(before || `# Which snapshot of each repository line "${line}" is at. Written by "signalbox pin".\nrepositories:\n`, pins)
+  const after = renderPins(
+    before || `# Which snapshot of each repository line "${line}" is at. Written by "signalbox pin".\nrepositories:\n`,
+    pins,
+  )
   if (after === before) return
   await mkdir(dirname(file), { recursive: true })
   await writeFile(file, after)

@@ -26,7 +26,13 @@ interface Base {
 }
 export type Step =
   | (Base & { readonly act: 'add'; readonly what: 'group' | 'guard' })
-  | (Base & { readonly act: 'add'; readonly what: 'remote' | 'repository'; readonly format: FormatName; readonly body: Record<string, unknown>; readonly remote?: string })
+  | (Base & {
+      readonly act: 'add'
+      readonly what: 'remote' | 'repository'
+      readonly format: FormatName
+      readonly body: Record<string, unknown>
+      readonly remote?: string
+    })
   | (Base & {
       readonly act: 'change'
       readonly what: 'remote' | 'repository'
@@ -89,36 +95,58 @@ export function keyOf({ format, name }: { format: FormatName; name: string }): s
 const hiddenFields = ['username', 'password', 'proxy_username', 'proxy_password', 'client_key']
 const shownFields = ['ca_cert', 'client_cert']
 
-function planRemote(train: Train, repository: TrainRepository, server: ServerState, outside: Readonly<Record<string, string>>, rewrite: boolean): Step[] {
+function planRemote(
+  train: Train,
+  repository: TrainRepository,
+  server: ServerState,
+  outside: Readonly<Record<string, string>>,
+  rewrite: boolean,
+): Step[] {
   const name = remoteName(repository)
   const { format } = repository
   const present = server.remotes.get(keyOf({ format, name }))
   const wanted: Record<string, unknown> = { url: repository.url, ...repository.remote }
-  if (!present) {
-    const declared = Object.fromEntries(Object.entries({ ...wanted, ...outside }).filter(([, value]) => value !== null))
-    return [{ act: 'add', what: 'remote', name, format, body: { name, ...declared, pulp_labels: { [trainLabel]: train.name } } }]
-  }
+  if (!present)
+    return [{ act: 'add', what: 'remote', name, format, body: { name, ...given({ ...wanted, ...outside }), ...labels(train) } }]
+
   for (const field of shownFields) wanted[field] = outside[field] ?? null
   const changes = changesOf(present, wanted)
   const body = Object.fromEntries(changes.map(({ field }) => [field, wanted[field]]))
-  for (const field of hiddenFields) {
-    const isSet = present.hidden_fields.find((hidden) => hidden.name === field)?.is_set ?? false
-    const value = outside[field] ?? null
-    if (value === null ? !isSet : isSet && !rewrite) continue
-    changes.push({ field, from: isSet ? '(set)' : '(none)', to: value === null ? '(none)' : '(set)' })
+  for (const { field, change, value } of hiddenChanges(present, outside, rewrite)) {
+    changes.push(change)
     body[field] = value
   }
   return changed('remote', train, present, { name, format, changes, body })
+}
+
+/** Of values that the server never shows, only whether there is one can be compared. */
+function hiddenChanges(present: Remote, outside: Readonly<Record<string, string>>, rewrite: boolean) {
+  return hiddenFields.flatMap((field) => {
+    const isSet = present.hidden_fields.find(({ name }) => name === field)?.is_set ?? false
+    const value = outside[field] ?? null
+    if (value === null ? !isSet : isSet && !rewrite) return []
+    const change: Change = { field, from: isSet ? '(set)' : '(none)', to: value === null ? '(none)' : '(set)' }
+    return [{ field, change, value }]
+  })
+}
+
+/** What is worth saying when something is made: the server fills in the rest. */
+function given(values: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null))
+}
+
+function labels(train: Train) {
+  return { pulp_labels: { [trainLabel]: train.name } }
 }
 
 function planRepository(train: Train, repository: TrainRepository, server: ServerState): Step[] {
   const { name, format } = repository
   const present = server.repositories.get(keyOf(repository))
   const remote = remoteName(repository)
-  if (!present) {
-    const declared = Object.fromEntries(Object.entries(repository.repository).filter(([, value]) => value !== null))
-    return [{ act: 'add', what: 'repository', name, format, remote, body: { name, ...declared, pulp_labels: { [trainLabel]: train.name } } }]
-  }
+  if (!present)
+    return [
+      { act: 'add', what: 'repository', name, format, remote, body: { name, ...given(repository.repository), ...labels(train) } },
+    ]
   const changes = changesOf(present, repository.repository)
   const body = Object.fromEntries(changes.map(({ field }) => [field, repository.repository[field]]))
   const itsRemote = server.remotes.get(keyOf({ format, name: remote }))
@@ -167,7 +195,11 @@ function findDrift(train: Train, server: ServerState): string[] {
   const declared = new Set(train.repositories.map(keyOf))
   const gone = server.labelled.filter((each) => !declared.has(keyOf(each)))
   return [
-    ...gone.map(({ format, name }) => `${format} repository ${name} is no longer in ${train.file}; it and its snapshots are kept.`),
-    ...server.unguarded.map((name) => `${name} has no guard: anyone can read it. "signalbox promote" or a hand must give it one.`),
+    ...gone.map(
+      ({ format, name }) => `${format} repository ${name} is no longer in ${train.file}; it and its snapshots are kept.`,
+    ),
+    ...server.unguarded.map(
+      (name) => `${name} has no guard: anyone can read it. "signalbox promote" or a hand must give it one.`,
+    ),
   ]
 }

@@ -25,14 +25,21 @@ export interface Refusal {
 }
 
 /** Resolves the pins of a line to snapshots. Pure. `guard` is the href of the stage's guard. */
-export function planPromotion(line: Line, stage: string, guard: string, pins: Pins, snapshots: Snapshots): PromotionPlan | { refused: Refusal[] } {
+export function planPromotion(
+  line: Line,
+  stage: string,
+  guard: string,
+  pins: Pins,
+  snapshots: Snapshots,
+): PromotionPlan | { refused: Refusal[] } {
   const refused: Refusal[] = []
   const found: Snapshot[] = []
   for (const [repository, stamp] of pins) {
     const existing = snapshots.get(repository) ?? []
     const snapshot = existing.find((each) => each.stamp === stamp)
     if (!snapshot) refused.push({ repository, reason: missing(repository, stamp, existing) })
-    else if (snapshot.publication === null) refused.push({ repository, reason: `snapshot ${stamp} serves nothing: it has no publication.` })
+    else if (snapshot.publication === null)
+      refused.push({ repository, reason: `snapshot ${stamp} serves nothing: it has no publication.` })
     else found.push(snapshot)
   }
   if (refused.length > 0) return { refused }
@@ -46,14 +53,18 @@ export function planPromotion(line: Line, stage: string, guard: string, pins: Pi
 }
 
 function missing(repository: string, stamp: string, existing: readonly Snapshot[]): string {
-  const nearest = nearestStamps(stamp, existing.map((each) => each.stamp))
+  const nearest = nearestStamps(
+    stamp,
+    existing.map((each) => each.stamp),
+  )
   if (nearest.length === 0) return `no snapshot ${stamp}, nor any other. Run "signalbox sync ${repository}".`
   return `no snapshot ${stamp} (nearest: ${nearest.join(', ')}). Run "signalbox sync ${repository}" or pin the nearest.`
 }
 
 /** The href of a stage's guard. Throws Failure not_found when the train was not applied yet. */
 export async function getStageGuard(api: Api, train: Train, stage: string): Promise<string> {
-  if (!train.stages.includes(stage)) throw new Failure('not_found', `The train has no stage ${stage} (it has ${train.stages.join(', ')}).`)
+  if (!train.stages.includes(stage))
+    throw new Failure('not_found', `The train has no stage ${stage} (it has ${train.stages.join(', ')}).`)
   const guard = (await findGuards(api)).get(stage)
   if (guard === undefined) throw new Failure('not_found', `${api.url} has no guard ${stage} yet. Run "signalbox apply".`)
   return guard

@@ -8,7 +8,7 @@ import { apiPaths, lastStage, type Line, type Train } from './train.ts'
 export interface LineStatus {
   readonly line: string
   readonly repositories: number
-  /** The newest pinned snapshot that is at the last stage: what clients install from. */
+  /** The newest snapshot at the last stage: what clients install from. */
   readonly released: string | undefined
   /** The newest snapshot of all. */
   readonly newest: string | undefined
@@ -28,20 +28,38 @@ export interface FailingSync {
 }
 
 /** Where a line stands by its pins and what the server has. Pure. `releaseGuard` is the href of the last stage's guard. */
-export function lineStatus(train: Train, line: Line, pins: Pins, snapshots: Snapshots, releaseGuard: string | undefined): LineStatus {
+export function lineStatus(
+  train: Train,
+  line: Line,
+  pins: Pins,
+  snapshots: Snapshots,
+  releaseGuard: string | undefined,
+): LineStatus {
   const all = line.repositories.map((name) => {
     const own = snapshots.get(name) ?? []
     const pin = pins.get(name)
     const pinned = own.find(({ stamp }) => stamp === pin)
     const newest = own.at(-1)?.stamp
-    const released = pinned && releaseGuard !== undefined && pinned.guard === releaseGuard ? pinned.stamp : undefined
+    const released = releaseGuard === undefined ? undefined : own.findLast(({ guard }) => guard === releaseGuard)?.stamp
     return { name, pin, pinned, newest, released }
   })
   const waiting = [
-    few(all.filter(({ newest }) => newest === undefined), 'sync of'),
-    few(all.filter(({ pin, newest }) => newest !== undefined && (pin === undefined || pin < newest)), 'pin of'),
-    few(all.filter(({ pin, pinned }) => pin !== undefined && !pinned), 'missing snapshot of'),
-    few(all.filter(({ pinned, released }) => pinned && !released), `promotion to ${lastStage(train)} of`),
+    few(
+      all.filter(({ newest }) => newest === undefined),
+      'sync of',
+    ),
+    few(
+      all.filter(({ pin, newest }) => newest !== undefined && (pin === undefined || pin < newest)),
+      'pin of',
+    ),
+    few(
+      all.filter(({ pin, pinned }) => pin !== undefined && !pinned),
+      'missing snapshot of',
+    ),
+    few(
+      all.filter(({ pinned }) => pinned && pinned.guard !== releaseGuard),
+      `promotion to ${lastStage(train)} of`,
+    ),
   ]
   return {
     line: line.name,
@@ -88,18 +106,27 @@ export async function findFailingSyncs(api: Api, train: Train): Promise<FailingS
   return failingAmong(tasks, names)
 }
 
+type SyncTask = Pick<Task, 'state' | 'error' | 'reserved_resources_record' | 'finished_at'>
+
 /** Tasks come oldest first; `names` has the repository of each PRN. */
-export function failingAmong(tasks: readonly Pick<Task, 'state' | 'error' | 'reserved_resources_record' | 'finished_at'>[], names: ReadonlyMap<string, string>): FailingSync[] {
+export function failingAmong(tasks: readonly SyncTask[], names: ReadonlyMap<string, string>): FailingSync[] {
   const failing = new Map<string, FailingSync>()
   for (const { state, error, reserved_resources_record, finished_at } of tasks) {
     const repository = reserved_resources_record.map((each) => names.get(each)).find((each) => each !== undefined)
     if (repository === undefined) continue
+    const before = failing.get(repository)
     if (state === 'completed') failing.delete(repository)
-    else {
-      const before = failing.get(repository)
-      const reason = error?.description || error?.reason || 'for no known reason'
-      failing.set(repository, { repository, reason, since: before?.since ?? finished_at ?? '', times: (before?.times ?? 0) + 1 })
-    }
+    else
+      failing.set(repository, {
+        repository,
+        reason: reasonOf(error),
+        since: before?.since ?? finished_at ?? '',
+        times: (before?.times ?? 0) + 1,
+      })
   }
   return [...failing.values()]
+}
+
+function reasonOf(error: Task['error']): string {
+  return error?.description || error?.reason || 'for no known reason'
 }

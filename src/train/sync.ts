@@ -55,7 +55,13 @@ export async function syncRepositories(
   return repositories.map(({ name }) => outcomes.get(name)!)
 }
 
-async function syncWithRetries(api: Api, train: Train, repository: TrainRepository, guard: string, options: SyncOptions): Promise<Outcome> {
+async function syncWithRetries(
+  api: Api,
+  train: Train,
+  repository: TrainRepository,
+  guard: string,
+  options: SyncOptions,
+): Promise<Outcome> {
   const started = performance.now()
   const seconds = () => Math.round(performance.now() - started) / 1000
   for (let tries = 1; ; tries++) {
@@ -75,7 +81,13 @@ async function syncWithRetries(api: Api, train: Train, repository: TrainReposito
   }
 }
 
-async function syncOne(api: Api, train: Train, repository: TrainRepository, guard: string, { progress, signal }: SyncOptions): Promise<Result> {
+async function syncOne(
+  api: Api,
+  train: Train,
+  repository: TrainRepository,
+  guard: string,
+  { progress, signal }: SyncOptions,
+): Promise<Result> {
   const { name, format } = repository
   progress({ repository: name, doing: 'syncing' })
   const path = apiPaths[format]
@@ -95,7 +107,9 @@ async function syncOne(api: Api, train: Train, repository: TrainRepository, guar
   if (existing) return { state: 'unchanged', stamp: existing.stamp }
 
   progress({ repository: name, doing: 'publishing' })
-  const publication = publications[0] ?? (await api.create<Publication>(`publications/${path}`, { repository_version: version.pulp_href })).pulp_href
+  const publication =
+    publications[0] ??
+    (await api.create<Publication>(`publications/${path}`, { repository_version: version.pulp_href })).pulp_href
   const snapshot = await makeSnapshot(api, train, repository, { version, publication, guard, snapshots })
   return { state: 'new', ...snapshot, changes: await readChanges(api, version) }
 }
@@ -109,7 +123,8 @@ async function getRepository(api: Api, { name, format }: TrainRepository): Promi
 /** Hrefs of the publications of a version, the oldest last: a mirrored repository has one from its sync. */
 async function listPublications(api: Api, path: string, version: Version): Promise<string[]> {
   const hrefs: string[] = []
-  for await (const { pulp_href } of api.list<Publication>(`publications/${path}`, { repository_version: version.pulp_href })) hrefs.unshift(pulp_href)
+  for await (const { pulp_href } of api.list<Publication>(`publications/${path}`, { repository_version: version.pulp_href }))
+    hrefs.unshift(pulp_href)
   return hrefs
 }
 
@@ -121,7 +136,12 @@ interface NewSnapshot {
 }
 
 /** The distribution is made with its guard: there is no moment at which anyone may read it. */
-async function makeSnapshot(api: Api, train: Train, repository: TrainRepository, { version, publication, guard, snapshots }: NewSnapshot) {
+async function makeSnapshot(
+  api: Api,
+  train: Train,
+  repository: TrainRepository,
+  { version, publication, guard, snapshots }: NewSnapshot,
+) {
   const stamp = stampFor(version.pulp_created, new Set(snapshots.map((each) => each.stamp)))
   const path = `${repository.path}/${stamp}`
   await api.create<Distribution>(`distributions/${apiPaths[repository.format]}`, {

@@ -93,13 +93,17 @@ export function members(place: Place): [string, Place][] {
   if (node === undefined || node === null || (isScalar(node) && node.value === null)) return []
   if (!isMap<ParsedNode, ParsedNode | null>(node)) throw wrong(place, 'a map is expected.')
   return node.items.map(({ key, value }) => {
-    const word = isScalar(key) ? String(key.source ?? key.value) : String(key)
+    const word = isScalar(key) ? (key.source ?? String(key.value)) : String(key)
     return [word, { file, node: value, key, name: place.name ? `${place.name}.${word}` : word }]
   })
 }
 
 /** The members of a map whose keys are fixed. Any other key is an error, so nothing is ever silently dropped. */
-export function fields(place: Place, known: readonly string[], notYet: Readonly<Record<string, string>> = {}): Map<string, Place> {
+export function fields(
+  place: Place,
+  known: readonly string[],
+  notYet: Readonly<Record<string, string>> = {},
+): Map<string, Place> {
   const found = new Map<string, Place>()
   for (const [key, value] of members(place)) {
     if (notYet[key] !== undefined) throw wrong(value, `${notYet[key]} are not supported yet.`)
@@ -123,5 +127,8 @@ function resolved(place: Place): Place {
 }
 
 function firstLine(message: string): string {
-  return message.split('\n')[0]!.replace(/ at line \d+.*$/, '').replace(/[.:]*$/, '.')
+  return message
+    .split('\n')[0]!
+    .replace(/ at line \d+.*$/, '')
+    .replace(/[.:]*$/, '.')
 }

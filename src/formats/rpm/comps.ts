@@ -18,7 +18,11 @@ interface CompsKind {
 
 const kinds: readonly CompsKind[] = [
   { element: 'group', type: 'rpm.packagegroup', read: readGroup },
-  { element: 'category', type: 'rpm.packagecategory', read: (each) => ({ ...readTexts(each), group_ids: readIds(each, 'grouplist') }) },
+  {
+    element: 'category',
+    type: 'rpm.packagecategory',
+    read: (each) => ({ ...readTexts(each), group_ids: readIds(each, 'grouplist') }),
+  },
   {
     element: 'environment',
     type: 'rpm.packageenvironment',
@@ -38,7 +42,9 @@ export function readComps(xml: Uint8Array): Described[] {
       if (hasMatches && each.children.length === 0) return []
       const id = hasMatches ? 'langpacks' : textOf(each, 'id')?.trim()
       if (!id) throw new Failure('integrity', `A ${element} of the comps metadata has no id.`)
-      const digest = createHash('sha256').update(JSON.stringify(canonical(each))).digest('hex')
+      const digest = createHash('sha256')
+        .update(JSON.stringify(canonical(each)))
+        .digest('hex')
       const meta = { ...(hasMatches ? {} : { id, name: textOf(each, 'name') ?? '' }), digest }
       return [{ type, key: digest, slot: id, meta, entry: Buffer.from(text.slice(each.start, each.end)), files: [] }]
     }),
@@ -114,7 +120,9 @@ function readIds(element: Element, list: string): { name: string; default: boole
 }
 
 function readMatches(element: Element): Record<string, string> {
-  return Object.fromEntries(childrenOf(element, 'match').map(({ attributes }) => [attributes['name'] ?? '', attributes['install'] ?? '']))
+  return Object.fromEntries(
+    childrenOf(element, 'match').map(({ attributes }) => [attributes['name'] ?? '', attributes['install'] ?? '']),
+  )
 }
 
 export function hasComps({ counts }: Pick<VersionView, 'counts'>): boolean {

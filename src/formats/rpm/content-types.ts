@@ -35,6 +35,8 @@ const advisoryTexts = {
 
 const advisoryOrder = [...Object.keys(advisoryTexts), 'digest', 'reboot_suggested'].sort()
 
+const advisoryHeavy = ['description', 'solution', 'pkglist', 'references']
+
 const advisories: ContentType = {
   name: 'advisory',
   model: 'UpdateRecord',
@@ -53,10 +55,10 @@ const advisories: ContentType = {
     type: { lookups: ['exact', 'in', 'ne'] },
   },
   ordering: advisoryOrder,
-  heavy: ['description', 'solution', 'pkglist', 'references'],
+  heavy: advisoryHeavy,
   async view({ meta, entry }, wanted) {
     const { digest: _, ...light } = meta
-    const rest = this.heavy!.some(wanted) ? parseAdvisory((await entry()).toString('utf8')) : {}
+    const rest = advisoryHeavy.some(wanted) ? parseAdvisory((await entry()).toString('utf8')) : {}
     return { ...light, ...rest, updated_date: meta['updated_date'] || null }
   },
   create: { from: 'file', fields: {} },
@@ -141,12 +143,16 @@ const modulemdFields: Fields = {
   arch: filled(text('Modulemd architecture.')),
   artifacts: anything('Modulemd artifacts.'),
   dependencies: anything('Modulemd dependencies.'),
-  packages: { type: 'array', items: { type: 'href', format: 'uri', to: 'content:rpm.package' }, description: "Modulemd artifacts' packages." },
+  packages: {
+    type: 'array',
+    items: { type: 'href', format: 'uri', to: 'content:rpm.package' },
+    description: "Modulemd artifacts' packages.",
+  },
   profiles: anything('Modulemd profiles.'),
   description: filled(text('Description of module.')),
 }
 
-const modulemdLight = ['name', 'stream', 'version', 'static_context', 'context', 'arch']
+const modulemdHeavy = ['artifacts', 'dependencies', 'packages', 'profiles', 'description']
 
 const modulemds: ContentType = {
   name: 'modulemd',
@@ -155,14 +161,16 @@ const modulemds: ContentType = {
   files: 'none',
   fields: modulemdFields,
   filters: {
-    ...Object.fromEntries(['name', 'stream', 'version', 'context', 'arch'].map((name) => [name, { lookups: ['exact', 'in'] as const }])),
+    ...Object.fromEntries(
+      ['name', 'stream', 'version', 'context', 'arch'].map((name) => [name, { lookups: ['exact', 'in'] as const }]),
+    ),
     sha256: { lookups: ['exact'] },
   },
   ordering: [...Object.keys(modulemdFields).filter((name) => name !== 'packages'), 'digest', 'snippet'].sort(),
-  heavy: Object.keys(modulemdFields).filter((name) => !modulemdLight.includes(name)),
+  heavy: modulemdHeavy,
   async view(unit, wanted) {
     const { digest: _, ...light } = unit.meta
-    if (!this.heavy!.some(wanted)) return light
+    if (!modulemdHeavy.some(wanted)) return light
     const { snippet: __, packages = [], ...rest } = await moduleEntry(unit)
     return { ...light, ...rest, packages }
   },
@@ -277,10 +285,7 @@ export const otherContentTypes: readonly ContentType[] = [
 ]
 
 /** A metadata file that we carry along without reading it (productid, ...), as content. */
-export function describeMetadataFile(
-  dataType: string,
-  file: Described['files'][number] & { checksum: string },
-): Described {
+export function describeMetadataFile(dataType: string, file: Described['files'][number] & { checksum: string }): Described {
   const [checksum_type, checksum] = file.checksum.split(':')
   return {
     type: 'rpm.repo_metadata_file',

@@ -1,7 +1,8 @@
 import type { Described, DescribedFile } from '../../core/format.ts'
 import type { Upstream } from '../../core/fetch.ts'
-import type { Staged } from '../../store/blobs.ts'
 import { describeTree, parseTreeinfo, type SubRepository, type Tree, treeinfoNames } from './treeinfo.ts'
+
+type Staged = Awaited<ReturnType<Upstream['download']>>
 
 /** A repository below a distribution tree, as far as its repomd.xml tells. */
 export interface ListedRepository {
@@ -67,7 +68,13 @@ async function openTree(tree: Tree, { name, bases, staged, list }: Opening): Pro
       const subRepositories: DescribedFile[] = []
       for (const { place, repository } of found)
         for (const file of await repository.files()) subRepositories.push({ ...file, path: `${place.servedAt}/${file.path}` })
-      const treeinfo = { path: name, size: staged.size, checksum: `sha256:${staged.digests.sha256}`, staged, urls: at(bases, name) }
+      const treeinfo = {
+        path: name,
+        size: staged.size,
+        checksum: `sha256:${staged.digests.sha256}`,
+        staged,
+        urls: at(bases, name),
+      }
       const images = tree.images.map((image) => ({ ...image, urls: at(bases, image.path) }))
       return describeTree(tree, { treeinfo, images, subRepositories })
     },

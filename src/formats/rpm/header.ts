@@ -224,7 +224,13 @@ function readDependencyList(store: HeaderStore, [nameTag, flagsTag, versionTag]:
     const evr = splitEvr(versions[i] ?? '')
     // A version whose epoch is no number can be compared with nothing: createrepo_c leaves such a dependency out.
     if (!evr || name === '') return []
-    return [{ dependency: { name, ...(flags && { flags, ...evr }) }, bits: bits[i] ?? 0, identity: `${name}\0${flags}\0${versions[i]}` }]
+    return [
+      {
+        dependency: { name, ...(flags && { flags, ...evr }) },
+        bits: bits[i] ?? 0,
+        identity: `${name}\0${flags}\0${versions[i]}`,
+      },
+    ]
   })
 }
 
@@ -290,6 +296,7 @@ function readChangelogs(store: HeaderStore): Changelog[] {
   const dates = newestFirst.map(({ date }) => date)
   // Entries of one day would lose their order in readers that sort by date: each is made a second newer than the one after it.
   for (let i = 1; i < newestFirst.length; i++)
-    for (let k = i - 1, date = dates[i]!; dates[i] === dates[i - 1] && newestFirst[k]?.date === date; k--, date++) newestFirst[k]!.date++
+    for (let k = i - 1, date = dates[i]!; dates[i] === dates[i - 1] && newestFirst[k]?.date === date; k--, date++)
+      newestFirst[k]!.date++
   return newestFirst.reverse()
 }

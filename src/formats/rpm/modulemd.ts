@@ -43,7 +43,10 @@ function splitDocuments(text: string): string[] {
     const start = /^---(?:\s+(.*))?$/.exec(line)
     if (!start && !/^\.\.\.\s*$/.test(line)) lines.push(line)
     else {
-      const document = lines.filter((each, at) => at > 0 || each !== '').join('\n').trimEnd()
+      const document = lines
+        .filter((each, at) => at > 0 || each !== '')
+        .join('\n')
+        .trimEnd()
       if (document.trim() !== '') documents.push(document.replace(/^\n+/, ''))
       lines = start?.[1] ? [start[1]] : []
     }
@@ -168,7 +171,14 @@ export interface ModulemdFields {
 export function describeModulemd(fields: ModulemdFields, entry: ModuleEntry): Described {
   const slot = [fields.name, fields.stream, fields.version, fields.context, fields.arch].join(':')
   const digest = sha256(entry.snippet)
-  return { type: 'rpm.modulemd', key: `${slot}:${digest}`, slot, meta: { ...fields, digest }, entry: Buffer.from(JSON.stringify(entry)), files: [] }
+  return {
+    type: 'rpm.modulemd',
+    key: `${slot}:${digest}`,
+    slot,
+    meta: { ...fields, digest },
+    entry: Buffer.from(JSON.stringify(entry)),
+    files: [],
+  }
 }
 
 /** Default stream and profiles of a module as content. */

@@ -55,8 +55,8 @@ ${version}  <checksum type=${quote(checksum.type)} pkgid="YES">${escape(checksum
     <rpm:sourcerpm>${escape(header.sourceRpm)}</rpm:sourcerpm>
     <rpm:header-range start="${header.headerStart}" end="${header.headerEnd}"/>
 ${dependencyKinds.map((kind) => renderDependencies(kind, header[kind])).join('')}${primaryFiles
-    .map((file) => `    ${renderFile(file)}\n`)
-    .join('')}  </format>
+  .map((file) => `    ${renderFile(file)}\n`)
+  .join('')}  </format>
 </package>
 `
 }

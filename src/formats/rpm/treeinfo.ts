@@ -65,7 +65,11 @@ function parseIni(text: string): Sections {
       section = sections.get(name) ?? new Map()
       sections.set(name, section)
     } else if (section && option) section.set(option[1]!, option[2]!)
-    else throw new Failure('integrity', `Line ${index + 1} of the treeinfo file is neither a section nor an option: ${line.slice(0, 100)}`)
+    else
+      throw new Failure(
+        'integrity',
+        `Line ${index + 1} of the treeinfo file is neither a section nor an option: ${line.slice(0, 100)}`,
+      )
   }
   return sections
 }
@@ -93,10 +97,13 @@ function readRepositories(sections: Sections): Repository[] {
 
 function readImages(sections: Sections): Tree['images'] {
   const checksums = new Map(
-    [...(sections.get('checksums') ?? [])].filter(([path]) => !path.endsWith('repodata/repomd.xml')).map(([path, checksum]) => {
-      if (!/^[\w]+:[0-9a-fA-F]+$/.test(checksum)) throw new Failure('integrity', `The treeinfo file has no usable checksum of ${path}.`)
-      return [path, checksum.toLowerCase()]
-    }),
+    [...(sections.get('checksums') ?? [])]
+      .filter(([path]) => !path.endsWith('repodata/repomd.xml'))
+      .map(([path, checksum]) => {
+        if (!/^[\w]+:[0-9a-fA-F]+$/.test(checksum))
+          throw new Failure('integrity', `The treeinfo file has no usable checksum of ${path}.`)
+        return [path, checksum.toLowerCase()]
+      }),
   )
   const named = [...sections].flatMap(([name, values]) => (name.startsWith('images') ? [...values.values()] : []))
   const stages = ['mainimage', 'instimage'].flatMap((key) => sections.get('stage2')?.get(key) ?? [])
@@ -179,7 +186,9 @@ function rewrite(text: string, moved: readonly Repository[]): string {
     .map((line) => {
       section = /^\[(.+)\]\s*$/.exec(line)?.[1] ?? section
       const place = moved.find((each) => each.section === section)
-      return place ? line.replace(/^(\s*(?:repository|packages)\s*[=:]\s*).*?(\r?)$/, (_, start, end) => start + place.servedAt + end) : line
+      return place
+        ? line.replace(/^(\s*(?:repository|packages)\s*[=:]\s*).*?(\r?)$/, (_, start, end) => start + place.servedAt + end)
+        : line
     })
     .join('\n')
 }

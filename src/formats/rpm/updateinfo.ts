@@ -1,6 +1,8 @@
+import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import type { Described, VersionView } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
+import { splitElements } from '../../lib/xml.ts'
 import { childOf, childrenOf, type Element, escapeXml, parseElements, quoteXml, textOf } from './element.ts'
 
 /** An advisory, in Pulp's words. What is not given is empty. */
@@ -54,34 +56,28 @@ export interface Reference {
   type: string
 }
 
-const batchSize = 200
-/** Characters. The largest advisories of distributions have about a tenth of this. */
-const longestAdvisory = 32 * 1024 * 1024
+const what = 'The updateinfo metadata'
 
 /** Reads an updateinfo.xml as it streams by, holding a few advisories at a time. Throws Failure integrity. */
-export async function* readUpdateinfo(xml: AsyncIterable<Uint8Array>): AsyncGenerator<Described[]> {
+export async function* readUpdateinfo(xml: AsyncIterable<Buffer>): AsyncGenerator<Described[]> {
   // Two advisories of one id in one upstream are both kept, as clients see both there: each has its own slot.
   const seen = new Map<string, number>()
-  let batch: Described[] = []
-  for await (const fragment of cutElements(xml, 'update', 'The updateinfo metadata')) {
-    const advisory = parseAdvisory(fragment)
-    const earlier = seen.get(advisory.id) ?? 0
-    seen.set(advisory.id, earlier + 1)
-    batch.push(describeAdvisory(advisory, fragment, earlier))
-    if (batch.length === batchSize) {
-      yield batch
-      batch = []
-    }
-  }
-  if (batch.length > 0) yield batch
+  for await (const fragments of splitElements(xml, 'update', what))
+    yield fragments.map((fragment) => {
+      if (!isUtf8(fragment)) throw new Failure('integrity', `${what} has bytes that are not UTF-8.`)
+      const advisory = parseAdvisory(fragment.toString('utf8'))
+      const earlier = seen.get(advisory.id) ?? 0
+      seen.set(advisory.id, earlier + 1)
+      return describeAdvisory(advisory, fragment, earlier)
+    })
 }
 
 /** An advisory as content. `earlier`: how many of the same id come before it in its upstream. */
-export function describeAdvisory(advisory: Advisory, fragment = renderAdvisory(advisory), earlier = 0): Described {
+export function describeAdvisory(advisory: Advisory, fragment: Uint8Array = Buffer.from(renderAdvisory(advisory)), earlier = 0): Described {
   const { pkglist: _, references: __, description: ___, solution: ____, ...meta } = advisory
   const digest = createHash('sha256').update(JSON.stringify(advisory)).digest('hex')
   const slot = earlier === 0 ? advisory.id : `${advisory.id}\n${earlier}`
-  return { type: 'rpm.advisory', key: digest, slot, meta: { ...meta, digest }, entry: Buffer.from(fragment), files: [] }
+  return { type: 'rpm.advisory', key: digest, slot, meta: { ...meta, digest }, entry: fragment, files: [] }
 }
 
 /** Reads one `<update>` element, as the entry of an advisory has it. */
@@ -172,7 +168,9 @@ function readReference({ attributes }: Element): Reference {
 export function renderAdvisory(advisory: Advisory): string {
   const element = (name: string, text: string | null) => (text ? `<${name}>${escapeXml(text)}</${name}>` : '')
   const attributes = (values: Record<string, string | number | null>) =>
-    Object.entries(values).map(([name, value]) => (value === null ? '' : ` ${name}=${quoteXml(String(value))}`)).join('')
+    Object.entries(values)
+      .map(([name, value]) => (value === null ? '' : ` ${name}=${quoteXml(String(value))}`))
+      .join('')
   const flag = (name: string, set: boolean) => (set ? `<${name}>True</${name}>` : '')
 
   const renderPackage = (each: AdvisoryPackage) => {
@@ -184,14 +182,18 @@ export function renderAdvisory(advisory: Advisory): string {
   const renderCollection = ({ name, shortname, module, packages }: Collection) =>
     `<collection${attributes({ short: shortname })}>${element('name', name)}${module ? `<module${attributes(module)}/>` : ''}${packages.map(renderPackage).join('')}</collection>`
   const { fromstr, status, type, version } = advisory
-  const references = advisory.references.map(({ href, id, type, title }) => `<reference${attributes({ href, id, type, title })}/>`)
+  const references = advisory.references.map(
+    ({ href, id, type, title }) => `<reference${attributes({ href, id, type, title })}/>`,
+  )
   return `<update${attributes({ from: fromstr, status, type, version })}><id>${escapeXml(advisory.id)}</id>${element('title', advisory.title)}${
     advisory.issued_date && `<issued date=${quoteXml(advisory.issued_date)}/>`
   }${advisory.updated_date && `<updated date=${quoteXml(advisory.updated_date)}/>`}${(
     ['rights', 'release', 'pushcount', 'severity', 'summary', 'description', 'solution'] as const
   )
     .map((name) => element(name, advisory[name]))
-    .join('')}${flag('reboot_suggested', advisory.reboot_suggested)}<references>${references.join('')}</references><pkglist>${advisory.pkglist
+    .join(
+      '',
+    )}${flag('reboot_suggested', advisory.reboot_suggested)}<references>${references.join('')}</references><pkglist>${advisory.pkglist
     .map(renderCollection)
     .join('')}</pkglist></update>`
 }
@@ -208,74 +210,4 @@ export async function* renderUpdateinfo(version: Pick<VersionView, 'units'>): As
     yield Buffer.from('\n')
   }
   yield Buffer.from('</updates>\n')
-}
-
-const tag = /<(?:!--[^]*?-->|!\[CDATA\[[^]*?\]\]>|\?[^]*?\?>|![A-Z][^>]*>|\/?([^\s<>/!?]+)(?:[^<>"']|"[^"<]*"|'[^'<]*')*>)/y
-
-/** Cuts the elements of that name out of a stream of XML and lets the rest go. */
-async function* cutElements(bytes: AsyncIterable<Uint8Array>, name: string, what: string): AsyncGenerator<string> {
-  let decoder: TextDecoder | undefined
-  let held = ''
-  /** Where to go on reading, and where the present element began, in `held`. */
-  let at = 0
-  let start = -1
-  let depth = 0
-
-  function* scan(): Generator<string> {
-    for (;;) {
-      const next = held.indexOf('<', at)
-      tag.lastIndex = next < 0 ? held.length : next
-      const found = next < 0 ? null : tag.exec(held)
-      if (!found) {
-        at = next < 0 ? held.length : next
-        break
-      }
-      at = tag.lastIndex
-      if (found[0].startsWith('<!DOCTYPE') && found[0].includes('[')) throw broken(what, 'a document type with declarations')
-      if (found[1] === undefined) continue
-      const closes = found[0].startsWith('</')
-      const empty = found[0].endsWith('/>')
-      if (!closes && found[1] === name && start < 0) start = next
-      if (!empty) depth += closes ? -1 : 1
-      if ((closes || empty) && found[1] === name && start >= 0) {
-        yield held.slice(start, at)
-        start = -1
-      }
-    }
-    const done = start < 0 ? at : start
-    held = held.slice(done)
-    at -= done
-    if (start >= 0) start = 0
-    if (held.length > longestAdvisory) throw broken(what, `an element of more than ${longestAdvisory} characters`)
-  }
-
-  for await (const chunk of bytes) {
-    decoder ??= decoderFor(chunk, what)
-    held += decode(decoder, chunk, what)
-    yield* scan()
-  }
-  if (decoder) held += decode(decoder, undefined, what)
-  yield* scan()
-  if (start >= 0 || depth !== 0 || held.slice(at).trim() !== '') throw broken(what, 'it ends too early')
-}
-
-function broken(what: string, why: string): Failure {
-  return new Failure('integrity', `${what} is not well-formed XML: ${why}.`)
-}
-
-function decoderFor(head: Uint8Array, what: string): TextDecoder {
-  const declared = /^[^<]{0,3}<\?xml[^>]*encoding=["']([\w-]+)/.exec(Buffer.from(head.subarray(0, 200)).toString('latin1'))?.[1]
-  try {
-    return new TextDecoder(declared ?? 'utf-8', { fatal: true })
-  } catch {
-    throw broken(what, `the encoding ${declared} is not known`)
-  }
-}
-
-function decode(decoder: TextDecoder, chunk: Uint8Array | undefined, what: string): string {
-  try {
-    return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode()
-  } catch {
-    throw broken(what, `bytes that are not ${decoder.encoding}`)
-  }
 }

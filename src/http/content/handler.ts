@@ -4,7 +4,7 @@ import { decideFast, type Guard, type GuardedRequest, mayDownload } from '../../
 import { openOnDemand } from '../../core/on-demand.ts'
 import { type Branch, findBranches, findDistribution, findGuards, openResolver, type Served } from '../../core/served.ts'
 import { Failure } from '../../lib/failure.ts'
-import { pathOf } from "../../lib/log.ts"
+import { pathOf } from '../../lib/log.ts'
 import type { Row } from '../../store/schema.ts'
 import { type Blob, headOf, type Head, sendBlob, sendFromMemory, sendRemote } from './files.ts'
 import { renderListing } from './listing.ts'

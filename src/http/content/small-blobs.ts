@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import type { BlobStore } from '../../store/blobs.ts'
 
@@ -18,6 +19,8 @@ export function openSmallBlobs(blobs: BlobStore): SmallBlobs {
 
   async function load(sha256: string): Promise<Buffer> {
     const bytes = await buffer(await blobs.open(sha256))
+    // They may be sent for months: a disk's mistake must not be.
+    if (createHash('sha256').update(bytes).digest('hex') !== sha256) throw new Error(`the blob sha256:${sha256} is damaged`)
     kept.set(sha256, bytes)
     weight += bytes.length
     for (const [oldest, { length }] of kept) {

@@ -17,6 +17,27 @@ const readable = [
 for (const [target, path] of readable)
   test(`the target ${target} names ${path}`, () => assert.equal(parseTarget(`/pulp/content/${target}`), path))
 
-const tricks = ['a/../b', 'a/..', '../x', './a', 'a/./b', 'a//b', '/a', 'a/%2e%2e/b', 'a/%2E./b', 'a%2fb', 'a%2Fb', 'a%5cb', 'a\\b', 'a%00b', 'a%0ab', 'a%7f', 'a%', 'a%zz', 'a%ff']
+const tricks = [
+  'a/../b',
+  'a/..',
+  '../x',
+  './a',
+  'a/./b',
+  'a//b',
+  '/a',
+  'a/%2e%2e/b',
+  'a/%2E./b',
+  'a%2fb',
+  'a%2Fb',
+  'a%5cb',
+  'a\\b',
+  'a%00b',
+  'a%0ab',
+  'a%7f',
+  'a%',
+  'a%zz',
+  'a%ff',
+]
 
-for (const target of tricks) test(`the target ${target} names nothing`, () => assert.equal(parseTarget(`/pulp/content/${target}`), undefined))
+for (const target of tricks)
+  test(`the target ${target} names nothing`, () => assert.equal(parseTarget(`/pulp/content/${target}`), undefined))

@@ -83,7 +83,8 @@ const meaning: Record<FilterLookup, string> = {
   isnull: 'has a null',
 }
 
-function columnOf(db: Db, column: Column): RawBuilder<unknown> {
+/** A column in a query. */
+export function columnOf(db: Db, column: Column): RawBuilder<unknown> {
   return typeof column === 'string' ? sql.ref(column) : column(db)
 }
 

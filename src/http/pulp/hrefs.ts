@@ -128,7 +128,7 @@ async function findRow(db: Db, resource: Resource, key: string, parentKey: strin
   if (resource.parent && parentKey !== undefined) {
     const parent = await findRow(db, resource.parent.resource, parentKey, undefined, false)
     if (!parent) return undefined
-    query = query.where(resource.parent.column as never, '=', parent.id as never)
+    if (resource.parent.column) query = query.where(resource.parent.column as never, '=', parent.id as never)
   }
   return (await query.executeTakeFirst()) as { id: number; uuid?: string; repository_id?: number } | undefined
 }

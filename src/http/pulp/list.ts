@@ -6,7 +6,7 @@ import { uuidPattern } from '../../lib/uuid.ts'
 import { textRows } from '../../store/bulk.ts'
 import { scopeOf } from '../../core/auth.ts'
 import { parseExpression } from './expression.ts'
-import { parseFilterValue } from './filters.ts'
+import { type Column, columnOf, parseFilterValue } from './filters.ts'
 import { collectionHref, findTarget, hrefOf } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import type { Answer, Call, Field, Filter, Filters, Resource, Rows } from './resource.ts'
@@ -35,7 +35,8 @@ export async function listPage(call: Call & { resource: Resource }): Promise<Ans
   const plain = rows.clearSelect()
   const known = resource.count ? await resource.count(call, asked.filters, asked.expression !== undefined) : undefined
   const count = known ?? Number((await plain.select(({ fn }) => fn.countAll<number>().as('count')).executeTakeFirstOrThrow()).count)
-  for (const { column, descending } of asked.order) rows = rows.orderBy(sql.ref(column), descending ? 'desc' : 'asc')
+  for (const { column, descending } of asked.order)
+    rows = rows.orderBy(columnOf(call.ctx.db, column), descending ? 'desc' : 'asc')
   const page = offset >= count ? [] : await rows.orderBy(newestFirst).limit(limit).offset(offset).execute()
   return {
     status: 200,
@@ -54,7 +55,7 @@ export async function rowsOf(call: Call, resource: Resource): Promise<Rows<any>>
   let rows = db.selectFrom(resource.table).selectAll(resource.table) as Rows<any>
   const column = (name: string) => sql.ref(`${resource.table}.${name}`)
   if (resource.type && resource.kind !== 'version') rows = rows.where(sql<SqlBool>`${column('type')} = ${resource.type}`)
-  if (resource.parent && call.parent) rows = rows.where(sql<SqlBool>`${column(resource.parent.column)} = ${call.parent.id}`)
+  if (resource.parent?.column && call.parent) rows = rows.where(sql<SqlBool>`${column(resource.parent.column)} = ${call.parent.id}`)
   if (resource.view) {
     const visible = await visibleTo(call, resource, resource.view)
     if (visible) rows = rows.where(visible)
@@ -116,7 +117,7 @@ export function wantedFields({ method, query }: Pick<Call, 'method' | 'query'>):
 interface Asked {
   filters: { name: string; filter: Filter; value: unknown }[]
   expression: ((call: Call) => Promise<Expression<SqlBool>>) | undefined
-  order: { column: string; descending: boolean }[]
+  order: { column: Column; descending: boolean }[]
 }
 
 /** Reads the query of a list. Everything that is wrong with it is said at once. */
@@ -206,7 +207,7 @@ function keyOf(value: string): string {
 }
 
 /** Orders that a list takes, by Pulp's names. An empty column changes nothing: an order by something that has no meaning here. */
-export function orderingsOf(resource: Resource): Record<string, string> {
+export function orderingsOf(resource: Resource): Record<string, Column> {
   if (resource.filters === noFilters) return {}
   if (resource.ordering === onlyByKey) return { pk: `${resource.table}.id` }
   const id = `${resource.table}.id`
@@ -216,7 +217,7 @@ export function orderingsOf(resource: Resource): Record<string, string> {
 }
 
 /** Ordering of lists that cannot be ordered but by their primary key. */
-export const onlyByKey: Readonly<Record<string, string>> = {}
+export const onlyByKey: Readonly<Record<string, Column>> = {}
 
 function parseOrdering(resource: Resource, texts: readonly string[]): Asked['order'] {
   const known = orderingsOf(resource)

@@ -5,6 +5,7 @@ import type { Field, Fields } from '../../core/format.ts'
 import type { Kind } from '../../core/names.ts'
 import type { Staged } from '../../store/blobs.ts'
 import type { Row, Schema } from '../../store/schema.ts'
+import type { Column } from './filters.ts'
 
 /*
  * The REST API as data. A Resource declares a type of thing (its table, names, fields, filters) and its operations; an Endpoint is one
@@ -14,8 +15,8 @@ import type { Row, Schema } from '../../store/schema.ts'
 export interface Resource<T extends keyof Schema = any> {
   /** Collection below the API root, without slashes at its ends: `repositories/rpm/rpm`. Below a parent its last segment: `versions`. */
   readonly path: string
-  /** The resource whose items hold this collection: `groups/<id>/users/`. `column` of this table refers to the parent's id. */
-  readonly parent?: { resource: Resource; column: string }
+  /** The resource whose items hold this collection: `groups/<id>/users/`. `column` of this table refers to the parent's id; without one `where` finds them. */
+  readonly parent?: { resource: Resource; column?: string }
   /** Pulp's app label and model: `core`, `RbacContentGuard`. They name placeholders, schemas and the text of a 404. */
   readonly app: string
   readonly model: string
@@ -33,7 +34,7 @@ export interface Resource<T extends keyof Schema = any> {
   readonly base?: boolean
   readonly filters: Filters
   /** Pulp's name of an order to the column it means (`repository.name`). pulp_id, pk, pulp_created, pulp_last_updated are added. */
-  readonly ordering: Readonly<Record<string, string>>
+  readonly ordering: Readonly<Record<string, Column>>
   /** The permission to see an item: lists hold only what the user may view, anything else is 404. Undefined: everybody sees all. */
   readonly view?: string
   /** Narrows the rows further than `type` does. */

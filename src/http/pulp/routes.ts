@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import { randomBytes } from 'node:crypto'
+import { sql, type SqlBool } from 'kysely'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import { authenticate, refusalOf } from '../../core/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
@@ -101,7 +102,8 @@ async function itemOf(call: Call, resource: Resource, key: string): Promise<any>
   const column = resource.key ?? 'uuid'
   if (!isKey(column, key)) throw new Failure('not_found', 'Not found.')
   const rows = await rowsOf({ ...call, resource, query: new URLSearchParams() }, resource)
-  const row = await rows.where(`${resource.table}.${column}`, '=', column === 'uuid' ? key : Number(key)).executeTakeFirst()
+  const named = sql<SqlBool>`${sql.ref(`${resource.table}.${column}`)} = ${column === 'uuid' ? key : Number(key)}`
+  const row = await rows.where(named).executeTakeFirst()
   if (!row) throw new Failure('not_found', `No ${resource.model} matches the given query.`)
   return row
 }

@@ -87,6 +87,7 @@ function checkString(field: Field, value: unknown): unknown {
   if (text === '' && !field.allowBlank) throw problem('This field may not be blank.')
   if (text.includes('\0')) throw problem('Null characters are not allowed.')
   if (field.format === 'date-time') return checkTime(text)
+  if (field.format === 'email' && text !== '' && !/^[^\s@]+@[^\s@.]+(\.[^\s@.]+)*$/.test(text)) throw problem('Enter a valid email address.')
   const length = [...text].length
   if (field.maxLength !== undefined && length > field.maxLength)
     throw problem(`Ensure this field has no more than ${field.maxLength} characters.`)

@@ -1,5 +1,6 @@
 import type { Migration } from 'kysely/migration'
 import * as first from './001-first.ts'
+import * as accessPolicies from './002-access-policies.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
-export const migrations: Record<string, Migration> = { '001-first': first }
+export const migrations: Record<string, Migration> = { '001-first': first, '002-access-policies': accessPolicies }

@@ -1,0 +1,78 @@
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { type Api, connect } from '../api/client.ts'
+import { hasCode } from '../lib/failure.ts'
+import { serve } from '../serve.ts'
+import { loadTrain } from '../train/load.ts'
+import { command, type Io } from './command.ts'
+import { prepareTrain, upstreamPort } from './demo-config.ts'
+import { type Credentials, ensureUsers, runNights, type Standing } from './demo-nights.ts'
+import { openDemoUpstream } from './demo-upstream.ts'
+import { readVersion } from './run.ts'
+import { parseListen } from './serve.ts'
+
+export const demo = command({
+  usage: 'demo [--data DIR] [--listen HOST:PORT]',
+  about:
+    'Runs a server with a small train: two nights of an upstream made for it, the first one released. A second start finds everything as it was.',
+  options: {
+    data: { type: 'string', value: 'DIR', default: './var', about: 'Where everything is stored.' },
+    listen: { type: 'string', value: 'HOST:PORT', default: '127.0.0.1:8080', about: 'Where to listen.' },
+  },
+  async run({ values: { data, listen } }, io) {
+    const server = await serve({
+      data,
+      ...parseListen(listen),
+      adminPassword: io.env['SIGNALBOX_ADMIN_PASSWORD'],
+      logLevel: io.env['SIGNALBOX_LOG'] ?? 'error',
+    })
+    try {
+      await using upstream = await openDemoUpstream(await upstreamPort(data), 1)
+      const config = await prepareTrain(data, server.url, upstream.port)
+      const train = await loadTrain(config)
+      const password = await adminPassword(data, io)
+      const where = password.file === undefined ? 'is $SIGNALBOX_ADMIN_PASSWORD' : `in ${password.file}`
+      io.out.write(`Signalbox ${await readVersion()} · data in ${data} · ${server.url}   (user admin, password ${where})\n\n`)
+
+      const api = connect({ url: server.url, username: 'admin', password: password.value })
+      const standing = await runNights(api, train, upstream, io)
+      const credentials = await ensureUsers(api, join(data, 'demo'))
+      io.out.write(invitation(api, standing, credentials, config))
+      if (!io.signal.aborted) await once(io.signal, 'abort')
+      io.out.write('\nStopped. "npm start" continues where this left off.\n')
+    } finally {
+      await server.close()
+    }
+    return 0
+  },
+})
+
+/** What the server made up at its first start, unless it was given. */
+async function adminPassword(data: string, { env }: Io): Promise<{ value: string; file?: string }> {
+  const file = join(data, 'admin-password')
+  try {
+    return { value: (await readFile(file, 'utf8')).trim(), file }
+  } catch (error) {
+    const given = env['SIGNALBOX_ADMIN_PASSWORD']
+    if (!hasCode(error, 'ENOENT') || !given) throw error
+    return { value: given }
+  }
+}
+
+function invitation({ url }: Api, { released, unreleased }: Standing, { tester, client }: Credentials, config: string): string {
+  const paths = { released: `/pulp/content/${released.path}/`, unreleased: `/pulp/content/${unreleased.path}/` }
+  const withClient = url.replace('://', `://client:${client.shown}@`)
+  const first = client.made ? '  (passwords are printed this once, and kept beside the train)' : ''
+  return `
+Try it, as a client, who may see what is released:${first}
+  curl -u client:${client.shown} ${url}${paths.released}config.repo
+  sudo dnf -y --installroot /tmp/demo --releasever 9 --repofrompath=bells,${withClient}${paths.released} --repo bells --nogpgcheck install bell
+and what is not released, which is refused (403) to a client, and open to a tester:
+  curl -i -u client:${client.shown} ${url}${paths.unreleased}repodata/repomd.xml
+  curl -i -u tester:${tester.shown} ${url}${paths.unreleased}repodata/repomd.xml
+
+Next:  bin/signalbox status --config ${relative('.', config)}   ·   README.md#five-minutes
+Ctrl-C stops; npm start continues where this left off.
+`
+}

@@ -1,0 +1,352 @@
+import { type RawBuilder, sql, type SqlBool } from 'kysely'
+import { saveBlob, unitsOf } from '../../core/content.ts'
+import type { ContentType, Format } from '../../core/format.ts'
+import { repositoryPermission } from '../../core/roles.ts'
+import { isAllowed } from '../../core/auth.ts'
+import type { Counts } from '../../core/versions.ts'
+import { Failure } from '../../lib/failure.ts'
+import { now } from '../../lib/time.ts'
+import type { Staged } from '../../store/blobs.ts'
+import { type Db, engineOf, jsonText } from '../../store/database.ts'
+import type { Row } from '../../store/schema.ts'
+import { baseFields, type Column, type FilterLookup, labelFilter, lookups } from './filters.ts'
+import { findTarget, hrefOf } from './hrefs.ts'
+import { invalid } from './invalid.ts'
+import { onlyByKey, visibleTo } from './list.ts'
+import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
+import type { BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
+import { checkLabels, labelsField } from './settings.ts'
+import { writable } from './validate.ts'
+
+const digests = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
+const minute = 60_000_000
+/** Pulp's ORPHAN_PROTECTION_TIME, in minutes: what -1 stands for. */
+const protectionTime = 1440
+
+const digestFields: Fields = Object.fromEntries(
+  digests.map((name) => [name, { type: 'string', readOnly: true, description: `The ${name} checksum if available.` }]),
+)
+const artifactField: Field = { type: 'href', to: 'artifact', description: 'Artifact file representing the physical content' }
+const artifactsField: Field = {
+  type: 'object',
+  readOnly: true,
+  description: 'A dict mapping relative paths inside the Content to the corresponding Artifact URLs.',
+}
+
+/** How version filters choose memberships of content. */
+const versionFilters = {
+  repository_version: (number: number) => sql`membership.added_in <= ${number} and (membership.removed_in is null or membership.removed_in > ${number})`,
+  repository_version_added: (number: number) => sql`membership.added_in = ${number}`,
+  repository_version_removed: (number: number) => sql`membership.removed_in = ${number}`,
+}
+
+const commonFilters: Filters = {
+  ...Object.fromEntries(Object.keys(versionFilters).map((name) => [name, versionFilter(name as keyof typeof versionFilters)])),
+  orphaned_for: {
+    field: { type: 'number', description: 'Minutes Content has been orphaned for. -1 uses ORPHAN_PROTECTION_TIME.' },
+    where: (minutes: number) =>
+      sql`(content.touched < ${now() - Math.trunc(minutes < 0 ? protectionTime : minutes) * minute}
+        and not exists (select 1 from membership where membership.content_id = content.id))`,
+  },
+  pulp_label_select: labelFilter('content.labels'),
+}
+
+/** What of a version's content is meant: as a condition, or for a list as a join that comes in the order of the list. */
+function versionFilter(name: keyof typeof versionFilters): Filter {
+  const chosen = (row: VersionRow) =>
+    sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row.number)}`
+  return {
+    field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
+    async where(value: string, call) {
+      return sql`content.id in (select membership.content_id from membership where ${chosen(await versionNamed(call, value))})`
+    },
+    async join(rows: Rows<any>, value: string, call) {
+      const row = await versionNamed(call, value)
+      const joined = rows.innerJoin('membership', 'membership.content_id', 'content.id').where(chosen(row))
+      return { rows: joined as Rows<any>, newestFirst: sql`membership.content_id desc` }
+    },
+  }
+}
+
+type VersionRow = Pick<Row<'version'>, 'repository_id' | 'number' | 'counts'>
+
+/** The version that a filter names. Throws Failure invalid with a bare list, as Pulp does. */
+async function versionNamed(call: Call, value: string): Promise<VersionRow> {
+  const found = await findTarget(call, value, ['version'])
+  if (found === 'unknown') throw invalid([`URI not valid: ${value}`])
+  if (typeof found === 'string') throw invalid([`URI ${value} not found for repositoryversion.`])
+  return call.ctx.db
+    .selectFrom('version')
+    .select(['repository_id', 'number', 'counts'])
+    .where('id', '=', found.id)
+    .executeTakeFirstOrThrow()
+}
+
+/** The content of one type. */
+export function contentResource(format: Format, type: ContentType): Resource<'content'> {
+  const app = format.name
+  const schema = `${app}.${type.model}`
+  const fields: Fields = {
+    pulp_labels: { ...labelsField, description: 'A dictionary of arbitrary key/value pairs used to describe a specific Content instance.' },
+    ...(type.files === 'one' ? { artifact: artifactField, ...digestFields } : type.files === 'many' ? { artifacts: artifactsField } : {}),
+    ...Object.fromEntries(Object.entries(type.fields).map(([name, field]) => [name, field])),
+  }
+  const answer = answerSchema(schema, baseFields, fields)
+  return {
+    path: `content/${app}/${type.path}`,
+    app,
+    model: type.model,
+    table: 'content',
+    kind: 'content',
+    type: `${app}.${type.name}`,
+    fields,
+    filters: { ...commonFilters, ...declaredFilters(type) },
+    ordering: type.ordering.length > 0 ? { ...commonOrdering, ...declaredOrdering(type) } : onlyByKey,
+    where: (rows, call) => onlyVisible(rows, call, [format]),
+    count: (call, filters, hasExpression) => countOfVersion(call, `${app}.${type.name}`, filters, hasExpression),
+    show: (call, rows, wanted) => showContent(call, rows, wanted, type),
+    operations: [
+      listing(answer),
+      reading(answer),
+      ...(type.create ? [creating(format, type, type.create)] : []),
+      ...labelOperations('content', { model: ['core.manage_content_labels'] }, type.create ? 201 : 200),
+    ],
+  }
+}
+
+/** Whoever is no administrator sees the content of the repositories that they may see. */
+async function onlyVisible(rows: Rows<'content'>, call: Call, formats: readonly Format[]): Promise<Rows<'content'>> {
+  if (call.user!.isSuperuser) return rows
+  const visible: RawBuilder<SqlBool>[] = []
+  for (const format of formats) {
+    const resource = call.registry.find('repository', `${format.name}.${format.pulp.type}`)!
+    const condition = await visibleTo(call, resource, resource.view!)
+    const ofType = sql<SqlBool>`repository.type = ${resource.type}`
+    visible.push(condition ? sql`(${ofType} and ${condition})` : ofType)
+  }
+  return rows.where(
+    sql<SqlBool>`content.id in (select membership.content_id from membership
+      join repository on repository.id = membership.repository_id where ${sql.join(visible, sql` or `)})`,
+  )
+}
+
+function declaredFilters(type: ContentType): Filters {
+  return Object.assign(
+    {},
+    ...Object.entries(type.filters).map(([name, { type: kind = 'text', as = name, lookups: wanted }]) =>
+      lookups(name, metaColumn(as, kind), kind, wanted as readonly FilterLookup[]),
+    ),
+  )
+}
+
+const commonOrdering: Record<string, Column> = {
+  pulp_labels: '',
+  pulp_type: 'content.type',
+  timestamp_of_interest: 'content.touched',
+  upstream_id: '',
+}
+
+function declaredOrdering(type: ContentType): Record<string, Column> {
+  return Object.fromEntries(type.ordering.map((name) => [name, metaColumn(type.filters[name]?.as ?? name, type.filters[name]?.type ?? 'text')]))
+}
+
+/** A member of meta as the indexes have it. */
+function metaColumn(name: string, kind: 'text' | 'number'): Column {
+  return (db: Db) => {
+    const text = jsonText(db, 'content.meta', name)
+    return kind === 'number' && engineOf(db) === 'postgres' ? sql`(${text})::bigint` : text
+  }
+}
+
+/** The content of a version is counted when the version is made. */
+async function countOfVersion(
+  call: Call,
+  type: string,
+  filters: readonly { name: string; value: unknown }[],
+  hasExpression: boolean,
+): Promise<number | undefined> {
+  const [only] = filters
+  const part = only && { repository_version: 'present', repository_version_added: 'added', repository_version_removed: 'removed' }[only.name]
+  if (!part || filters.length > 1 || hasExpression || !call.user!.isSuperuser) return undefined
+  const { counts } = await versionNamed(call, String(only.value))
+  return (JSON.parse(counts) as Counts)[type]?.[part as 'present'] ?? 0
+}
+
+async function showContent(call: Call, rows: readonly Row<'content'>[], wanted: (field: string) => boolean, type: ContentType) {
+  const units = await unitsOf(call.ctx.db, rows)
+  const blobs =
+    type.files === 'one' && ['artifact', ...digests].some(wanted)
+      ? await blobsOf(call, rows)
+      : type.files === 'many' && wanted('artifacts')
+        ? await blobsOf(call, rows)
+        : new Map()
+  return Promise.all(
+    units.map(async (unit, index) => ({
+      pulp_labels: JSON.parse(rows[index]!.labels),
+      ...filesOf(call, type, blobs.get(unit.id) ?? []),
+      ...(await type.view(unit, wanted)),
+    })),
+  )
+}
+
+function filesOf(call: Call, { files }: ContentType, blobs: readonly FileOfContent[]): Record<string, unknown> {
+  if (files === 'none') return {}
+  if (files === 'many') return { artifacts: artifactsOf(call, blobs) }
+  const [blob] = blobs
+  return {
+    artifact: artifactHref(call, blob),
+    ...Object.fromEntries(digests.map((name) => [name, blob?.[name] ?? null])),
+  }
+}
+
+function artifactsOf(call: Call, blobs: readonly FileOfContent[]): Record<string, string | null> {
+  return Object.fromEntries(blobs.map((blob) => [blob.path, artifactHref(call, blob)]))
+}
+
+function artifactHref(call: Call, blob: FileOfContent | undefined): string | null {
+  return blob?.uuid ? hrefOf(call.registry, 'artifact', { uuid: blob.uuid }) : null
+}
+
+type FileOfContent = { content_id: number; path: string; uuid: string | null } & Partial<Record<(typeof digests)[number], string | null>>
+
+async function blobsOf({ ctx: { db } }: Call, rows: readonly Row<'content'>[]): Promise<Map<number, FileOfContent[]>> {
+  if (rows.length === 0) return new Map()
+  const found = await db
+    .selectFrom('file')
+    .leftJoin('blob', 'blob.id', 'file.blob_id')
+    .select(['file.content_id', 'file.path', 'blob.uuid'])
+    .select(digests.map((name) => `blob.${name}` as const))
+    .where('file.content_id', 'in', rows.map(({ id }) => id))
+    .orderBy('file.id')
+    .execute()
+  return Map.groupBy(found, ({ content_id }) => content_id)
+}
+
+const repositoryField = (type: string): Field => ({
+  type: 'href',
+  to: `repository:${type}`,
+  writeOnly: true,
+  description: 'A URI of a repository the new content unit should be associated with.',
+})
+
+const fileFields: Fields = {
+  file: {
+    type: 'string',
+    format: 'binary',
+    writeOnly: true,
+    description: 'An uploaded file that may be turned into the content unit.',
+  },
+  upload: {
+    type: 'href',
+    to: 'upload',
+    writeOnly: true,
+    description: 'An uncommitted upload that may be turned into the content unit.',
+  },
+  file_url: {
+    type: 'string',
+    writeOnly: true,
+    description: 'A url that Pulp can download and turn into the content unit.',
+  },
+}
+
+function creating(format: Format, type: ContentType, create: NonNullable<ContentType['create']>): Operation {
+  const app = format.name
+  const required = new Set(create.required ?? [])
+  const own = Object.fromEntries(
+    Object.entries(create.fields).map(([name, field]) => [name, required.has(name) ? { ...field, required: true } : field]),
+  )
+  const fromFile = create.from === 'file'
+  const body: BodySchema = {
+    schema: `${app}.${type.model}`,
+    form: fromFile,
+    fields: writable({
+      repository: repositoryField(`${app}.${format.pulp.type}`),
+      pulp_labels: labelsField,
+      ...(fromFile && type.files !== 'none' ? { artifact: artifactField } : {}),
+      ...(fromFile ? fileFields : {}),
+      ...own,
+    }),
+  }
+  return {
+    name: 'create',
+    method: 'POST',
+    on: 'collection',
+    summary: `Create a ${type.name}`,
+    body,
+    answers: { 202: taskAnswer },
+    allow: 'authenticated',
+    async run(call) {
+      const { repository, pulp_labels: labels } = call.body as { repository?: Target; pulp_labels?: Record<string, string> }
+      await permitUpload(call, format, repository)
+      checkLabels(labels)
+      const fields = Object.fromEntries(Object.keys(own).flatMap((name) => (name in call.body ? [[name, call.body[name]]] : [])))
+      const source = fromFile ? await sourceOf(call, type) : {}
+      return postponed(call, {
+        name: 'pulpcore.app.tasks.base.general_create',
+        kind: 'create-content',
+        args: { type: `${app}.${type.name}`, fields, labels, ...source, repositoryId: repository?.id ?? null },
+        exclusive: [call.body['upload']?.prn, repository?.prn].filter((prn) => prn !== undefined),
+      })
+    },
+  }
+}
+
+/** Whoever is no administrator must put the content into a repository that they may change. */
+async function permitUpload(call: Call, format: Format, repository: Target | undefined): Promise<void> {
+  const user = call.user!
+  if (user.isSuperuser) return
+  if (!repository) throw invalid(['Destination upload repository was not provided.'])
+  if (call.body['pulp_labels'] && !(await isAllowed(call.ctx, user, 'core.manage_content_labels')))
+    throw invalid(['pulp_labels cannot be specified by users who do not have the core.manage_labels permission.'])
+  const view = call.registry.find('repository', repository.type)!.view!
+  for (const permission of [repositoryPermission(format, 'modify'), view])
+    if (!(await isAllowed(call.ctx, user, permission, repository.prn)))
+      throw new Failure('denied', 'You do not have permission to perform this action.')
+}
+
+/** Where the bytes are: uploaded now, an artifact, an upload, or elsewhere. */
+async function sourceOf(call: Call, { files }: ContentType): Promise<Record<string, unknown>> {
+  const names = ['file', 'upload', ...(files === 'none' ? [] : ['artifact']), 'file_url']
+  const given = names.filter((name) => call.body[name] !== undefined)
+  if (given.length !== 1) throw invalid({ non_field_errors: [`Exactly one of ${names.join(', ')} must be specified.`] })
+  const { file, upload, artifact, file_url: fileUrl } = call.body
+  if (upload) return { uploadId: upload.id }
+  if (fileUrl) return { fileUrl }
+  if (file) return { sha256: await keep(call, file) }
+  const { sha256 } = await call.ctx.db
+    .updateTable('blob')
+    .set({ touched: now() })
+    .where('id', '=', artifact.id)
+    .returning('sha256')
+    .executeTakeFirstOrThrow()
+  return { sha256 }
+}
+
+async function keep({ ctx }: Call, file: Staged): Promise<string> {
+  await file.keep()
+  await saveBlob(ctx.db, file.digests, file.size)
+  return file.digests.sha256
+}
+
+/** `content/`: that of all types, each with its artifacts only. */
+export const contentList: Resource<'content'> = {
+  path: 'content',
+  app: 'core',
+  model: 'Content',
+  table: 'content',
+  kind: 'content',
+  generic: true,
+  fields: { pulp_labels: labelsField, artifacts: { ...artifactsField, required: true } },
+  filters: commonFilters,
+  ordering: onlyByKey,
+  where: (rows, call) => onlyVisible(rows, call, call.ctx.formats),
+  async show(call, rows) {
+    const blobs = await blobsOf(call, rows)
+    return rows.map((row) => ({ pulp_labels: JSON.parse(row.labels), artifacts: artifactsOf(call, blobs.get(row.id) ?? []) }))
+  },
+  operations: [
+    listing(
+      answerSchema('MultipleArtifactContent', baseFields, { pulp_labels: labelsField, artifacts: { ...artifactsField, required: true } }),
+    ),
+  ],
+}
