@@ -39,12 +39,17 @@ test('each folder imports only those below it', () => {
 
 test('every folder of src is on the map', () => {
   const folders = new Set([...sources.keys()].filter((path) => path.includes('/')).map(folderOf))
-  assert.deepEqual([...folders].filter((folder) => !(folder in mayImport)), [])
+  assert.deepEqual(
+    [...folders].filter((folder) => !(folder in mayImport)),
+    [],
+  )
 })
 
 test('a format does not import another format', () => {
   const formatOf = (path: string) => /^formats\/([^/]+)\//.exec(path)?.[1]
-  const wrong = imports.filter(({ from, to }) => formatOf(from) !== undefined && formatOf(to) !== undefined && formatOf(from) !== formatOf(to))
+  const wrong = imports.filter(
+    ({ from, to }) => formatOf(from) !== undefined && formatOf(to) !== undefined && formatOf(from) !== formatOf(to),
+  )
   assert.deepEqual(wrong, [])
 })
 
@@ -71,7 +76,9 @@ test('files are named for what they hold', () => {
 
 function* importsOf(from: string, text: string): Generator<Import> {
   // Static imports and exports, and dynamic ones with a fixed name.
-  for (const match of text.matchAll(/^(?:import|export)\s+(type\s)?[^;'"]*?from\s+'(\.[^']+)'|import\('(\.[^']+)'\)|^import\s+'(\.[^']+)'/gm)) {
+  for (const match of text.matchAll(
+    /^(?:import|export)\s+(type\s)?[^;'"]*?from\s+'(\.[^']+)'|import\('(\.[^']+)'\)|^import\s+'(\.[^']+)'/gm,
+  )) {
     const target = match[2] ?? match[3] ?? match[4]!
     yield { from, to: normalize(join(dirname(from), target)), typeOnly: match[1] !== undefined }
   }

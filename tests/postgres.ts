@@ -24,11 +24,26 @@ export async function startPostgres(): Promise<ThrowAwayPostgres | undefined> {
   const identity = await identityOf(directory)
   const data = join(directory, 'data')
   // It holds nothing worth keeping, so nothing waits for the disk.
-  await run(join(programs, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], { ...identity, cwd: directory })
+  await run(join(programs, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], {
+    ...identity,
+    cwd: directory,
+  })
   const port = await findFreePort()
-  const settings = { listen_addresses: '127.0.0.1', unix_socket_directories: directory, fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', max_connections: '300', shared_buffers: '64MB' }
+  const settings = {
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: directory,
+    fsync: 'off',
+    synchronous_commit: 'off',
+    full_page_writes: 'off',
+    max_connections: '300',
+    shared_buffers: '64MB',
+  }
   const flags = Object.entries(settings).flatMap(([key, value]) => ['-c', `${key}=${value}`])
-  const server = spawn(join(programs, 'postgres'), ['-D', data, '-p', String(port), ...flags], { ...identity, cwd: directory, stdio: 'ignore' })
+  const server = spawn(join(programs, 'postgres'), ['-D', data, '-p', String(port), ...flags], {
+    ...identity,
+    cwd: directory,
+    stdio: 'ignore',
+  })
   const ended = new Promise<void>((resolve) => server.once('exit', () => resolve()))
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
   const stop = async () => {
@@ -48,7 +63,8 @@ export async function startPostgres(): Promise<ThrowAwayPostgres | undefined> {
 
 async function findPrograms(): Promise<string | undefined> {
   const found: string[] = []
-  for await (const path of glob(['/usr/lib/postgresql/*/bin/initdb', '/usr/local/bin/initdb', '/opt/homebrew/bin/initdb'])) found.push(dirname(path))
+  for await (const path of glob(['/usr/lib/postgresql/*/bin/initdb', '/usr/local/bin/initdb', '/opt/homebrew/bin/initdb']))
+    found.push(dirname(path))
   return found.toSorted().at(-1)
 }
 

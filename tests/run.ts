@@ -44,8 +44,15 @@ function runTests(tests: readonly string[]): Promise<number> {
   ]
   // Clients that bin/setup put beside the packages come first: their versions are pinned.
   const clients = join(root, 'node_modules/.cache/clients/bin')
-  const env = { ...process.env, PATH: `${clients}${delimiter}${process.env['PATH']}`, ...(postgres && { DATABASE_URL: postgres.url }) }
-  const child = spawn(process.execPath, [...flags, ...words.filter((word) => word.startsWith('-')), ...tests], { stdio: ['ignore', 'inherit', 'inherit'], env })
+  const env = {
+    ...process.env,
+    PATH: `${clients}${delimiter}${process.env['PATH']}`,
+    ...(postgres && { DATABASE_URL: postgres.url }),
+  }
+  const child = spawn(process.execPath, [...flags, ...words.filter((word) => word.startsWith('-')), ...tests], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env,
+  })
   stop.signal.addEventListener('abort', () => child.kill('SIGINT'))
   return new Promise((resolve, reject) => {
     child.once('error', reject)

@@ -34,11 +34,12 @@ export async function openTestCtx(t: TestContext, db: Db, config: Partial<Ctx['c
   const data = await mkdtemp(join(tmpdir(), 'signalbox-test-'))
   t.after(() => rm(data, { recursive: true, force: true }))
   let change = 0
+  const blobs = await openFsBlobs(join(data, 'blobs'))
   return {
     db,
-    blobs: await openFsBlobs(join(data, 'blobs')),
+    blobs,
     formats: [file, shelf],
-    fetch: openFetcher(),
+    fetch: openFetcher({ blobs }),
     log: openLog('silent'),
     config: { dataDirectory: data, origin: undefined, allowedChecksums: ['sha256', 'sha512'], ...config },
     changes: { current: () => change, bump: () => void change++ },

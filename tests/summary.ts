@@ -4,6 +4,7 @@ import type { TestEvent } from 'node:test/reporters'
 export default async function* summary(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   for await (const event of events) {
     if (event.type !== 'test:diagnostic' || event.data.nesting !== 0) continue
-    if (/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(event.data.message)) yield `# ${event.data.message}\n`
+    if (/^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(event.data.message))
+      yield `# ${event.data.message}\n`
   }
 }

@@ -43,15 +43,23 @@ export function openDirectories(ctx: Ctx) {
   return {
     /** `path` is '' or ends in a slash. */
     async has(target: Target, path: string): Promise<boolean> {
-      const set = await known.get(nameOf(target), () => inTurn(() => findDirectories(ctx, target)))
+      const set = await known.get(nameOf(target), () => inTurn(async () => (await look(ctx, target)).directories))
       return set.has(path)
     },
-    async list(target: Target, path: string, alsoThere: readonly string[]): Promise<Directory> {
-      const name = `${nameOf(target)} ${path}`
-      const entries = await lists.get(name, () => inTurn(() => listDirectory(ctx, target, path)))
-      if (alsoThere.length === 0) return entries
-      const made = alsoThere.map((each) => ({ name: each, size: undefined, modified: undefined }))
-      return [...entries, ...made].sort(byName)
+    /** What is in a directory; undefined when there is no such directory. */
+    async list(target: Target, path: string): Promise<Directory | undefined> {
+      const name = nameOf(target)
+      const set = await known.find(name)
+      if (set && !set.has(path)) return undefined
+      const list = await lists.get(`${name} ${path}`, () =>
+        inTurn(async () => {
+          const { directories, entries } = await look(ctx, target, path)
+          // It saw them all: whoever asks for another one need not wait again.
+          if (!set) await known.get(name, async () => directories)
+          return entries
+        }),
+      )
+      return list.length > 0 ? list : undefined
     },
   }
 }
@@ -60,40 +68,41 @@ function nameOf({ publication, version }: Target): string {
   return publication ? `publication ${publication.id}` : `version ${version.id}`
 }
 
-async function findDirectories(ctx: Ctx, target: Target): Promise<ReadonlySet<string>> {
+/** Finds all directories, and what is in one of them. */
+async function look(ctx: Ctx, target: Target, path?: string): Promise<{ directories: ReadonlySet<string>; entries: Directory }> {
   const directories = new Set<string>()
-  for await (const { path } of filesOf(ctx, target)) {
-    // Parents are there once a child is.
-    for (let end = path.lastIndexOf('/') + 1; end > 0; end = path.lastIndexOf('/', end - 2) + 1) {
-      const directory = path.slice(0, end)
-      if (directories.has(directory)) break
-      directories.add(directory)
-    }
-    directories.add('')
-  }
-  return directories
-}
-
-async function listDirectory(ctx: Ctx, target: Target, path: string): Promise<Directory> {
   const found = new Map<string, Found | undefined>()
-  for await (const file of filesOf(ctx, target)) {
-    if (!file.path.startsWith(path)) continue
-    const slash = file.path.indexOf('/', path.length)
-    const name = file.path.slice(path.length, slash < 0 ? undefined : slash + 1)
-    if (slash >= 0) found.set(name, undefined)
-    else if (!found.has(name)) found.set(name, file)
+  for await (const files of filesOf(ctx, target)) {
+    for (const file of files) {
+      addParents(directories, file.path)
+      if (path === undefined || !file.path.startsWith(path)) continue
+      const slash = file.path.indexOf('/', path.length)
+      if (slash >= 0) found.set(file.path.slice(path.length, slash + 1), undefined)
+      else if (!found.has(file.path.slice(path.length))) found.set(file.path.slice(path.length), file)
+    }
+    await breath()
   }
+  if (found.size === 0) return { directories, entries: [] }
   const dates = await versionDates(ctx, target)
-  return [...found]
-    .map(([name, file]) => ({
-      name,
-      size: file?.size ?? undefined,
-      modified: file && (file.addedIn === null ? target.publication?.created : dates.get(file.addedIn)),
-    }))
-    .sort(byName)
+  const entries = [...found].map(([name, file]) => ({
+    name,
+    size: file?.size ?? undefined,
+    modified: file && (file.addedIn === null ? target.publication?.created : dates.get(file.addedIn)),
+  }))
+  return { directories, entries: entries.sort(byName) }
 }
 
-function byName(a: Entry, b: Entry): number {
+function addParents(directories: Set<string>, path: string): void {
+  directories.add('')
+  // Parents are there once a child is.
+  for (let end = path.lastIndexOf('/') + 1; end > 0; end = path.lastIndexOf('/', end - 2) + 1) {
+    const directory = path.slice(0, end)
+    if (directories.has(directory)) return
+    directories.add(directory)
+  }
+}
+
+export function byName(a: { name: string }, b: { name: string }): number {
   return a.name < b.name ? -1 : 1
 }
 
@@ -106,13 +115,13 @@ async function versionDates({ db }: Ctx, { version }: Target): Promise<Map<numbe
   return new Map(rows.map(({ number, created }) => [number, created]))
 }
 
-/** Every file that a target serves, with the path it has there. Reads in pages, so that others get at the database in between. */
-async function* filesOf(ctx: Ctx, target: Target): AsyncGenerator<Found> {
+/** Every file that a target serves, with the path it has there, page by page. */
+async function* filesOf(ctx: Ctx, target: Target): AsyncGenerator<Found[]> {
   if (target.publication) yield* publishedFiles(ctx, target.publication.id)
   yield* contentFiles(ctx, target)
 }
 
-async function* publishedFiles({ db }: Ctx, publicationId: number): AsyncGenerator<Found> {
+async function* publishedFiles({ db }: Ctx, publicationId: number): AsyncGenerator<Found[]> {
   const query = db
     .selectFrom('published_file')
     .leftJoin('file', 'file.id', 'published_file.file_id')
@@ -123,45 +132,33 @@ async function* publishedFiles({ db }: Ctx, publicationId: number): AsyncGenerat
     .limit(page)
   for (let last: string | undefined; ; ) {
     const rows = await (last === undefined ? query : query.where('published_file.path', '>', last)).execute()
-    for (const { path, size } of rows) yield { path, size, addedIn: null }
+    yield rows.map(({ path, size }) => ({ path, size, addedIn: null }))
     if (rows.length < page) return
     last = rows.at(-1)!.path
-    await breath()
   }
 }
 
-async function* contentFiles({ db }: Ctx, { format, version, publication }: Target): AsyncGenerator<Found> {
+async function* contentFiles({ db }: Ctx, { format, version, publication }: Target): AsyncGenerator<Found[]> {
   const layout = publication?.layout ?? 'verbatim'
   const placed = layout === 'verbatim' ? undefined : format.publishedPath
+  const members = db
+    .selectFrom('membership')
+    .where('membership.repository_id', '=', version.repository_id)
+    .where('membership.added_in', '<=', version.number)
+    .where((row) => row.or([row('membership.removed_in', 'is', null), row('membership.removed_in', '>', version.number)]))
   for (let last = -1; ; ) {
-    const members = await db
-      .selectFrom('membership')
-      .select('content_id')
-      .where('repository_id', '=', version.repository_id)
-      .where('content_id', '>', last)
-      .where('added_in', '<=', version.number)
-      .where((row) => row.or([row('removed_in', 'is', null), row('removed_in', '>', version.number)]))
-      .orderBy('content_id')
-      .limit(page)
+    const ids = await members.select('content_id').where('content_id', '>', last).orderBy('content_id').limit(page).execute()
+    if (ids.length === 0) return
+    const first = last
+    last = ids.at(-1)!.content_id
+    const rows = await members
+      .innerJoin('file', 'file.content_id', 'membership.content_id')
+      .leftJoin('blob', 'blob.id', 'file.blob_id')
+      .select(({ fn }) => ['file.path', 'file.name', 'membership.added_in', fn.coalesce('blob.size', 'file.size').as('size')])
+      .where('membership.content_id', '>', first)
+      .where('membership.content_id', '<=', last)
       .execute()
-    if (members.length > 0) {
-      const from = members[0]!.content_id
-      last = members.at(-1)!.content_id
-      const rows = await db
-        .selectFrom('membership')
-        .innerJoin('file', 'file.content_id', 'membership.content_id')
-        .leftJoin('blob', 'blob.id', 'file.blob_id')
-        .select(({ fn }) => ['file.path', 'file.name', 'membership.added_in', fn.coalesce('blob.size', 'file.size').as('size')])
-        .where('membership.repository_id', '=', version.repository_id)
-        .where('membership.content_id', '>=', from)
-        .where('membership.content_id', '<=', last)
-        .where('membership.added_in', '<=', version.number)
-        .where((row) => row.or([row('membership.removed_in', 'is', null), row('membership.removed_in', '>', version.number)]))
-        .execute()
-      for (const file of rows) yield { path: placed ? placed(file, layout) : file.path, size: file.size, addedIn: file.added_in }
-    }
-    if (members.length < page) return
-    await breath()
+    yield rows.map((file) => ({ path: placed ? placed(file, layout) : file.path, size: file.size, addedIn: file.added_in }))
   }
 }
 
@@ -180,6 +177,8 @@ function openShelf<T>(most: number, weigh: (value: T) => number) {
     shelf.delete(name)
   }
   return {
+    /** What is there or being made. */
+    find: (name: string): Promise<T> | undefined => shelf.get(name)?.value,
     get(name: string, make: () => Promise<T>): Promise<T> {
       const there = shelf.get(name)
       if (there) {

@@ -4,7 +4,7 @@ import { type Micros, now } from '../lib/time.ts'
 import { idRows, textRows } from '../store/bulk.ts'
 import { type Db, isReferenced, type Tx } from '../store/database.ts'
 import type { Ctx } from './ctx.ts'
-import type { Job } from './tasks.ts'
+import { type Job, unfinishedStates } from './tasks.ts'
 
 /*
  * What nothing refers to goes: content that is in no version, then blobs that no content and no publication has, each once it was left
@@ -58,18 +58,18 @@ export async function cleanOrphans(job: Job, { protectionTime, contentIds }: Orp
 }
 
 /**
- * What was touched at this time or later stays. A task that runs may be about to use what it found since it began,
- * so no protection is shorter than that.
+ * What was touched at this time or later stays. A task may be about to use what it found since it began, or what was
+ * uploaded for it before, so no protection is shorter than the oldest unfinished one is old.
  */
 export async function findCutoff(db: Db, ownTask: number, protection: Micros): Promise<Micros> {
   const oldest = await db
     .selectFrom('task')
-    .select(({ fn }) => fn.min('started').as('started'))
-    .where('state', 'in', ['running', 'canceling'])
+    .select(({ fn }) => fn.min('created').as('created'))
+    .where('state', 'in', unfinishedStates)
     .where('id', '!=', ownTask)
     .executeTakeFirst()
   const unprotected = now() - protection
-  return oldest?.started == null ? unprotected : Math.min(unprotected, oldest.started - touchedWithin)
+  return oldest?.created == null ? unprotected : Math.min(unprotected, oldest.created - touchedWithin)
 }
 
 type Scan = (db: Db, after: number) => Promise<{ id: number }[]>

@@ -224,9 +224,11 @@ forEachDatabase((engine, open) => {
 })
 
 async function start(t: TestContext, open: OpenTestDatabase) {
+  // What is under way ends before its database does: hooks run in the order of their registration.
+  let onDemand: OnDemand | undefined
+  t.after(() => onDemand?.[Symbol.asyncDispose]())
   const ctx = await openTestCtx(t, await open(t))
-  const onDemand = openOnDemand(ctx)
-  t.after(() => onDemand[Symbol.asyncDispose]())
+  onDemand = openOnDemand(ctx)
   return { ctx, onDemand }
 }
 

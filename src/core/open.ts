@@ -23,18 +23,19 @@ export interface Opening {
   runner?: ((ctx: Ctx) => TaskRunner) | undefined
 }
 
-/** As in Pulp: md5 and sha1 may be read but prove nothing. */
-const defaultChecksums = ['sha224', 'sha256', 'sha384', 'sha512']
+/** md5 proves nothing; sha1 little, but old repositories have nothing better. */
+const defaultChecksums = ['sha1', 'sha224', 'sha256', 'sha384', 'sha512']
 
 /** Opens all that the verbs need. Disposing it closes the database. */
 export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> {
   await mkdir(opening.data, { recursive: true })
   const db = await openDatabase(opening.database ?? join(opening.data, 'signalbox.db'))
+  const blobs = await openFsBlobs(join(opening.data, 'blobs'))
   const ctx: Ctx & AsyncDisposable = {
     db,
-    blobs: await openFsBlobs(join(opening.data, 'blobs')),
+    blobs,
     formats: opening.formats,
-    fetch: openFetcher(),
+    fetch: openFetcher({ blobs, log: opening.log }),
     log: opening.log,
     config: {
       dataDirectory: opening.data,

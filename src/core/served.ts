@@ -6,7 +6,7 @@ import type { Row, Schema } from '../store/schema.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import type { Format } from './format.ts'
 import type { Guard } from './guards.ts'
-import { type Directory, openDirectories } from './directories.ts'
+import { byName, type Directory, openDirectories } from './directories.ts'
 
 /*
  * From a path below /pulp/content/ to what lies there, in Pulp's order: what the format makes up for the distribution,
@@ -76,16 +76,19 @@ export function openResolver(ctx: Ctx) {
     const isDirectory = path === '' || path.endsWith('/')
     const file = await findFile(ctx.db, points, isDirectory ? `${path}index.html` : path)
     if (file) return file
-    const directory = isDirectory ? path : `${path}/`
-    if (!(await directories.has(points, directory))) return { kind: 'missing' }
-    if (!isDirectory) return { kind: 'redirect' }
-    const made = (points.format.distributionFiles ?? []).filter(
-      (name) => path === '' && distributionFile(ctx, distribution, points, name, origin) !== undefined,
-    )
-    return { kind: 'directory', directory: await directories.list(points, path, made) }
+    if (!isDirectory) return (await directories.has(points, `${path}/`)) ? { kind: 'redirect' } : { kind: 'missing' }
+    const directory = await directories.list(points, path)
+    if (!directory) return { kind: 'missing' }
+    const made = path === '' ? (points.format.distributionFiles ?? []) : []
+    const also = made.filter((name) => distributionFile(ctx, distribution, points, name, origin) !== undefined)
+    return { kind: 'directory', directory: also.length > 0 ? withFiles(directory, also) : directory }
   }
 
   return { resolve }
+}
+
+function withFiles(directory: Directory, names: readonly string[]): Directory {
+  return [...directory, ...names.map((name) => ({ name, size: undefined, modified: undefined }))].sort(byName)
 }
 
 const nowhere = 'Distribution is not pointing to a publication, repository, repository version, or remote.'

@@ -1,5 +1,6 @@
 import { copyContent } from './copy.ts'
-import { modifyRepository, uploadContent } from './modify.ts'
+import { createContent } from './create-content.ts'
+import { modifyRepository } from './modify.ts'
 import { publishVersion } from './publish.ts'
 import { maintenanceWorks } from './maintenance.ts'
 import { resourceWorks } from './resources.ts'
@@ -12,7 +13,7 @@ export const works: Readonly<Record<string, Work>> = {
   sync: syncRepository,
   publish: publishVersion,
   modify: modifyRepository,
-  'upload-content': uploadContent,
+  'upload-content': createContent,
   copy: copyContent,
   'delete-version': deleteVersion,
   ...resourceWorks,

@@ -19,7 +19,10 @@ const cases: readonly (readonly [filters: string[], names: string[]])[] = [
   [['/grafana/'], ['grafana']],
   [['/grafana.*/'], ['grafana', 'grafana-2.x']],
   [['group:rocky'], ['rocky-9-baseos', 'rocky-9-crb', 'rocky-8-baseos']],
-  [['grafana', 'rocky-9-crb'], ['rocky-9-crb', 'grafana']],
+  [
+    ['grafana', 'rocky-9-crb'],
+    ['rocky-9-crb', 'grafana'],
+  ],
 ]
 for (const [filters, names] of cases)
   test(`${filters.join(' ') || 'no filter'} selects ${names.join(', ')}`, () => assert.deepEqual(select(...filters), names))

@@ -30,14 +30,25 @@ test('a new pin goes below the last, indented as it is', () => {
   assert.equal(after, '# head\nrepositories:\n    bells: 20261101T000000 # why\n    gongs: 20261123T020000\n# foot\n')
 })
 
-for (const before of ['', 'repositories:\n', 'repositories: {}\n', 'repositories: { bells: 20261101T000000 }', 'repositories:\n  bells:\n', 'repositories:\n  chimes: 20261101T000000'])
+for (const before of [
+  '',
+  'repositories:\n',
+  'repositories: {}\n',
+  'repositories: { bells: 20261101T000000 }',
+  'repositories:\n  bells:\n',
+  'repositories:\n  chimes: 20261101T000000',
+])
   test(`a pin can be written into ${JSON.stringify(before)}`, () => {
     const after = renderPins(before, new Map([['bells', '20261123T020000']]))
     assert.equal(parsePins('p', after, line).get('bells'), '20261123T020000', after)
   })
 
 const wrong: readonly (readonly [what: string, text: string, message: RegExp])[] = [
-  ['a repository that the line does not have', 'repositories:\n  bels: 20261101T000000', /^p:2: repositories\.bels: line demo has no such repository\. Did you mean "bells"\?$/],
+  [
+    'a repository that the line does not have',
+    'repositories:\n  bels: 20261101T000000',
+    /^p:2: repositories\.bels: line demo has no such repository\. Did you mean "bells"\?$/,
+  ],
   ['something that is no stamp', 'repositories:\n  bells: latest', /^p:2: repositories\.bells: "latest" is not a stamp/],
   ['an empty pin', 'repositories:\n  bells:', /^p:2: repositories\.bells: /],
   ['an unknown section', 'repositorys: {}', /^p:1: unknown field "repositorys"/],
@@ -64,15 +75,27 @@ const snapshots = new Map([
 ])
 
 test('the newest snapshots are pinned, those pinned already are left out', () => {
-  const pins = new Map([['chimes', '20261102T030000'], ['bells', '20261101T020000']])
-  assert.deepEqual(planPins(['bells', 'chimes'], pins, snapshots), [{ repository: 'bells', from: '20261101T020000', to: '20261102T020000' }])
+  const pins = new Map([
+    ['chimes', '20261102T030000'],
+    ['bells', '20261101T020000'],
+  ])
+  assert.deepEqual(planPins(['bells', 'chimes'], pins, snapshots), [
+    { repository: 'bells', from: '20261101T020000', to: '20261102T020000' },
+  ])
 })
 
 test('a time pins the newest snapshot at or before it', () => {
-  assert.deepEqual(planPins(['bells'], new Map(), snapshots, '20261102T000000'), [{ repository: 'bells', from: undefined, to: '20261101T020000' }])
+  assert.deepEqual(planPins(['bells'], new Map(), snapshots, '20261102T000000'), [
+    { repository: 'bells', from: undefined, to: '20261101T020000' },
+  ])
 })
 
 test('a repository without a snapshot cannot be pinned, so none is', () => {
-  assert.throws(() => planPins(['bells', 'gongs'], new Map(), snapshots), { code: 'not_found', message: /^gongs: no snapshot yet\. Run "signalbox sync gongs"\.$/ })
-  assert.throws(() => planPins(['bells', 'chimes'], new Map(), snapshots, '20261101T120000'), { message: /^chimes: no snapshot at or before 20261101T120000 \(the first is 20261102T030000\)/ })
+  assert.throws(() => planPins(['bells', 'gongs'], new Map(), snapshots), {
+    code: 'not_found',
+    message: /^gongs: no snapshot yet\. Run "signalbox sync gongs"\.$/,
+  })
+  assert.throws(() => planPins(['bells', 'chimes'], new Map(), snapshots, '20261101T120000'), {
+    message: /^chimes: no snapshot at or before 20261101T120000 \(the first is 20261102T030000\)/,
+  })
 })

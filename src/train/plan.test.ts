@@ -14,7 +14,14 @@ groups: { clients: [release], testers: [development, release] }
 `,
 )
 const outside = new Map([['bells', { username: 'u', password: 'p' }]])
-const empty: ServerState = { groups: new Set(), guards: new Map(), remotes: new Map(), repositories: new Map(), labelled: [], unguarded: [] }
+const empty: ServerState = {
+  groups: new Set(),
+  guards: new Map(),
+  remotes: new Map(),
+  repositories: new Map(),
+  labelled: [],
+  unguarded: [],
+}
 
 const base = { prn: '', pulp_created: '', pulp_last_updated: '', pulp_labels: { train: 't' } }
 const remote: Remote = {
@@ -25,7 +32,11 @@ const remote: Remote = {
   policy: 'immediate',
   tls_validation: true,
   rate_limit: 5,
-  hidden_fields: [{ name: 'username', is_set: true }, { name: 'password', is_set: true }, { name: 'client_key', is_set: false }],
+  hidden_fields: [
+    { name: 'username', is_set: true },
+    { name: 'password', is_set: true },
+    { name: 'client_key', is_set: false },
+  ],
 }
 const repository: Repository = {
   ...base,
@@ -98,14 +109,23 @@ test('what differs is changed, and only that', () => {
 })
 
 test('a setting that is no longer declared goes back to what it is without', () => {
-  const changed = { ...matching, repositories: new Map([['rpm bells', { ...repository, retain_package_versions: 3, checksum_type: 'sha512' }]]) }
+  const changed = {
+    ...matching,
+    repositories: new Map([['rpm bells', { ...repository, retain_package_versions: 3, checksum_type: 'sha512' }]]),
+  }
   const [step] = planApply(train, changed, outside).steps
   assert.ok(step?.act === 'change')
   assert.deepEqual(step.body, { retain_package_versions: 0, checksum_type: null })
 })
 
 test('a password that is not set on the server is sent; one that is set is only sent again when asked for; neither is ever shown', () => {
-  const unset = { ...remote, hidden_fields: [{ name: 'username', is_set: true }, { name: 'password', is_set: false }] }
+  const unset = {
+    ...remote,
+    hidden_fields: [
+      { name: 'username', is_set: true },
+      { name: 'password', is_set: false },
+    ],
+  }
   const [step] = planApply(train, { ...matching, remotes: new Map([['rpm bells-remote', unset]]) }, outside).steps
   assert.ok(step?.act === 'change')
   assert.deepEqual(step.body, { password: 'p' })
@@ -128,7 +148,10 @@ test('a group that may read but is not declared loses it, and one that should ge
     ['development', { href: '/guards/1/', readers: ['testers', 'clients'] }],
     ['release', { href: '/guards/2/', readers: ['clients'] }],
   ])
-  assert.deepEqual(planApply(train, { ...matching, guards }, outside).steps.map(brief), ['revoke guard development clients', 'grant guard release testers'])
+  assert.deepEqual(planApply(train, { ...matching, guards }, outside).steps.map(brief), [
+    'revoke guard development clients',
+    'grant guard release testers',
+  ])
 })
 
 test('a repository linked to another remote is linked to its own', () => {

@@ -59,7 +59,7 @@ const advisories: ContentType = {
   async view({ meta, entry }, wanted) {
     const { digest: _, ...light } = meta
     const rest = advisoryHeavy.some(wanted) ? parseAdvisory((await entry()).toString('utf8')) : {}
-    return { ...light, ...rest, updated_date: meta['updated_date'] || null }
+    return { ...rest, ...light, updated_date: meta['updated_date'] || null }
   },
   create: { from: 'file', fields: {} },
 }

@@ -1,8 +1,9 @@
 import type { Unit, VersionView } from '../../core/format.ts'
 import { parseComps } from './comps.ts'
-import { type PackageFacts, solveDependencies } from './depsolve.ts'
+import { solveDependencies } from './depsolve.ts'
 import { compareEvr } from './evr.ts'
 import type { ModuleEntry } from './modulemd.ts'
+import { readFacts } from './package-facts.ts'
 import { parseAdvisory } from './updateinfo.ts'
 
 type Version = Pick<VersionView, 'units'>
@@ -15,15 +16,13 @@ export interface CopyRequest {
   /** Where copies go: what is there need not come along. */
   destinations: readonly Version[]
   dependencySolving: boolean
-  /** Reads what a package requires and provides. */
-  facts(unit: Unit): Promise<PackageFacts>
 }
 
 /**
  * The ids of the units to copy: the chosen ones, what they are made of (an advisory's packages and modules, a group's packages,
  * a module's artifacts) and, with dependency solving, what those need.
  */
-export async function unitsToCopy({ chosen, source, destinations, dependencySolving, facts }: CopyRequest): Promise<Set<number>> {
+export async function unitsToCopy({ chosen, source, destinations, dependencySolving }: CopyRequest): Promise<Set<number>> {
   const ids = new Set(chosen.map(({ id }) => id))
   const packages = await collect(source.units('rpm.package'))
   const modules = await Promise.all((await collect(source.units('rpm.modulemd'))).map(openModule))
@@ -31,11 +30,17 @@ export async function unitsToCopy({ chosen, source, destinations, dependencySolv
   if (!dependencySolving) return ids
 
   addModules(ids, packages, modules)
-  const sourceFacts = await Promise.all(packages.map(facts))
-  const there: PackageFacts[] = []
-  for (const destination of destinations) for await (const unit of destination.units('rpm.package')) there.push(await facts(unit))
-  const starting = sourceFacts.filter(({ id }) => ids.has(id))
-  for (const { id } of solveDependencies(starting, sourceFacts, there)) ids.add(id)
+  const there = (await Promise.all(destinations.map(({ units }) => collect(units('rpm.package'))))).flat()
+  // A unit may be in the source and in a destination.
+  const facts = new Map(
+    (await readFacts([...new Map([...packages, ...there].map((unit) => [unit.id, unit])).values()])).map((each) => [
+      each.id,
+      each,
+    ]),
+  )
+  const factsOf = (units: readonly Unit[]) => units.map(({ id }) => facts.get(id)!)
+  const starting = packages.filter(({ id }) => ids.has(id))
+  for (const { id } of solveDependencies(factsOf(starting), factsOf(packages), factsOf(there))) ids.add(id)
   // What came along may be modular: its modules come too, or clients would hide it.
   addModules(ids, packages, modules)
   return ids

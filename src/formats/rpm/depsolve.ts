@@ -117,7 +117,7 @@ function providersOf(rule: Rule, providers: Providers): PackageFacts[] {
 function pickBest(candidates: readonly PackageFacts[], by: PackageFacts, rule: Rule): PackageFacts | undefined {
   const wanted = rule.is === 'simple' ? rule.dependency.name : ''
   const rank = ({ name, arch }: PackageFacts) =>
-    [arch === by.arch ? 2 : arch === 'noarch' ? 1 : 0, name === wanted ? 1 : 0] as const
+    [arch === by.arch ? 3 : arch === 'noarch' ? 2 : secondary.test(arch) ? 0 : 1, name === wanted ? 1 : 0] as const
   return candidates.reduce<PackageFacts | undefined>((best, each) => {
     if (!best) return each
     const [archA, nameA] = rank(each)
@@ -128,6 +128,9 @@ function pickBest(candidates: readonly PackageFacts[], by: PackageFacts, rule: R
     return order > 0 ? each : best
   }, undefined)
 }
+
+/** Architectures of 32 bits, which most systems have beside their own. */
+const secondary = /^(i\d86|athlon|ppc|s390|armv7)/
 
 /** By name: who provides it, in which version. */
 type Providers = Map<string, { provided: Dependency; by: PackageFacts }[]>

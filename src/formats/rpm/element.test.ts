@@ -3,11 +3,15 @@ import { test } from 'node:test'
 import { escapeXml, parseElements, quoteXml } from './element.ts'
 
 test('elements, attributes, text and where they stand are read', () => {
-  const xml = '<?xml version="1.0"?>\n<!DOCTYPE a PUBLIC "x" "y.dtd">\n<a x="1" y=\'&lt;"&#x41;&#66;\'>t&amp;<!-- <b> --><b/><![CDATA[<&]]></a>\n'
+  const xml =
+    '<?xml version="1.0"?>\n<!DOCTYPE a PUBLIC "x" "y.dtd">\n<a x="1" y=\'&lt;"&#x41;&#66;\'>t&amp;<!-- <b> --><b/><![CDATA[<&]]></a>\n'
   const root = parseElements(xml, 'It')
   assert.deepEqual(root.attributes, { x: '1', y: '<"AB' })
   assert.equal(root.text, 't&<&')
-  assert.deepEqual(root.children.map(({ name, start, end }) => [name, xml.slice(start, end)]), [['b', '<b/>']])
+  assert.deepEqual(
+    root.children.map(({ name, start, end }) => [name, xml.slice(start, end)]),
+    [['b', '<b/>']],
+  )
   assert.equal(xml.slice(root.start, root.end), xml.slice(xml.indexOf('<a'), -1))
 })
 

@@ -14,36 +14,43 @@ export type FragmentKind = 'primary' | 'filelists' | 'other'
 /** Parsing needs many times the memory of the text. */
 const mostUnusualBytes = 16 << 20
 
-const entity = '&(?:amp|lt|gt|quot|apos|#\\d{1,7}|#x[0-9a-fA-F]{1,6});'
 const control = '\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f'
-export const xmlText = `[^<>&${control}]*(?:${entity}[^<>&${control}]*)*`
-const value = `[^"<>&${control}]*(?:${entity}[^"<>&${control}]*)*`
+const text = `[^<>${control}]*`
+const value = `[^"<>${control}]*`
 const attributes = `(?: [a-zA-Z]+="${value}")*`
 const version = `<version${attributes}/>\\s*`
+const brokenReference = /&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)/
 
 /** An element with text and no attributes, captured. */
-const textElement = (name: string) => `<${name}(?:>(${xmlText})</${name}>|/>)\\s*`
+const textElement = (name: string) => `<${name}(?:>(${text})</${name}>|/>)\\s*`
 const attribute = (name: string) => `${name}="(${value})"`
 
 /** Captures: name, arch, epoch, version, release, checksum type, checksum, summary, file time, build time, package size, location. */
 export const usualPrimary = new RegExp(
   `^<package type="rpm">\\s*${textElement('name')}${textElement('arch')}` +
     `<version ${attribute('epoch')} ${attribute('ver')} ${attribute('rel')}/>\\s*` +
-    `<checksum ${attribute('type')} pkgid="YES">(${xmlText})</checksum>\\s*` +
+    `<checksum ${attribute('type')} pkgid="YES">(${text})</checksum>\\s*` +
     `${textElement('summary')}${textElement('description')}${textElement('packager')}${textElement('url')}` +
     `<time file="(\\d+)" build="(\\d+)"/>\\s*<size package="(\\d+)"${attributes}/>\\s*<location ${attribute('href')}/>\\s*` +
-    `<format>\\s*(?:<rpm:header-range${attributes}/>\\s*|<file${attributes}>${xmlText}</file>\\s*|` +
-    `<(rpm:[a-z]+)(?:/>|>(?:${xmlText}|\\s*(?:<rpm:entry${attributes}/>\\s*)*)</\\16>)\\s*)*</format>\\s*</package>$`,
+    `<format>\\s*(?:<rpm:header-range${attributes}/>\\s*|<file${attributes}>${text}</file>\\s*|` +
+    `<(rpm:[a-z]+)(?:/>|>(?:${text}|\\s*(?:<rpm:entry${attributes}/>\\s*)*)</\\16>)\\s*)*</format>\\s*</package>$`,
 )
-const usualList = (child: string) =>
-  new RegExp(`^<package pkgid="(${value})"${attributes}>\\s*${version}(?:<${child}${attributes}>${xmlText}</${child}>\\s*)*</package>$`)
+const usualList = (name: string, childAttributes: string) =>
+  new RegExp(
+    `^<package pkgid="(${value})"${attributes}>\\s*${version}(?:<${name}${childAttributes}>${text}</${name}>\\s*)*</package>$`,
+  )
 
-const usual: Record<FragmentKind, RegExp> = { primary: usualPrimary, filelists: usualList('file'), other: usualList('changelog') }
+const usual: Record<FragmentKind, RegExp> = {
+  primary: usualPrimary,
+  filelists: usualList('file', '(?: type="(?:dir|ghost)")?'),
+  other: usualList('changelog', ` author="${value}" date="\\d+"`),
+}
 
 /** Whether a fragment looks as they usually do. `text` holds one byte in each character (latin1). */
 export function matchUsual(kind: FragmentKind, text: string): RegExpExecArray | null {
   try {
-    return usual[kind].exec(text)
+    const match = usual[kind].exec(text)
+    return match && !(text.includes('&') && brokenReference.test(text)) ? match : null
   } catch {
     // A list so long that the expression ran out of stack.
     return null
@@ -52,14 +59,15 @@ export function matchUsual(kind: FragmentKind, text: string): RegExpExecArray | 
 
 /** Returns a fragment that can stand in any document of its kind: itself, or written anew. Throws Failure integrity. */
 export function soundFragment(kind: FragmentKind, fragment: Buffer): Buffer {
-  if (isUtf8(fragment) && matchUsual(kind, fragment.latin1Slice())) return fragment
+  if (isUtf8(fragment) && matchUsual(kind, fragment.toString('latin1'))) return fragment
   return Buffer.from(renderElement(parseFragment(kind, fragment)))
 }
 
 /** The element as a tree. Throws Failure integrity. */
 export function parseFragment(kind: FragmentKind, fragment: Buffer): Element {
   if (!isUtf8(fragment)) throw new Failure('integrity', `A package in the ${kind} metadata is not written in UTF-8.`)
-  if (fragment.length > mostUnusualBytes) throw new Failure('integrity', `A package in the ${kind} metadata is unusual and very large.`)
+  if (fragment.length > mostUnusualBytes)
+    throw new Failure('integrity', `A package in the ${kind} metadata is unusual and very large.`)
   return parseElements(fragment.toString('utf8'), `A package in the ${kind} metadata`)
 }
 

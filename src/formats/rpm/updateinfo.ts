@@ -73,7 +73,11 @@ export async function* readUpdateinfo(xml: AsyncIterable<Buffer>): AsyncGenerato
 }
 
 /** An advisory as content. `earlier`: how many of the same id come before it in its upstream. */
-export function describeAdvisory(advisory: Advisory, fragment: Uint8Array = Buffer.from(renderAdvisory(advisory)), earlier = 0): Described {
+export function describeAdvisory(
+  advisory: Advisory,
+  fragment: Uint8Array = Buffer.from(renderAdvisory(advisory)),
+  earlier = 0,
+): Described {
   const { pkglist: _, references: __, description: ___, solution: ____, ...meta } = advisory
   const digest = createHash('sha256').update(JSON.stringify(advisory)).digest('hex')
   const slot = earlier === 0 ? advisory.id : `${advisory.id}\n${earlier}`
@@ -186,8 +190,8 @@ export function renderAdvisory(advisory: Advisory): string {
     ({ href, id, type, title }) => `<reference${attributes({ href, id, type, title })}/>`,
   )
   return `<update${attributes({ from: fromstr, status, type, version })}><id>${escapeXml(advisory.id)}</id>${element('title', advisory.title)}${
-    advisory.issued_date && `<issued date=${quoteXml(advisory.issued_date)}/>`
-  }${advisory.updated_date && `<updated date=${quoteXml(advisory.updated_date)}/>`}${(
+    advisory.issued_date && `<issued date=${quoteXml(readDate(advisory.issued_date))}/>`
+  }${advisory.updated_date && `<updated date=${quoteXml(readDate(advisory.updated_date))}/>`}${(
     ['rights', 'release', 'pushcount', 'severity', 'summary', 'description', 'solution'] as const
   )
     .map((name) => element(name, advisory[name]))

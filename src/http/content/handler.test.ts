@@ -18,7 +18,7 @@ import {
   sha256,
 } from '../../../tests/serving.ts'
 import { createGuard } from '../../core/guards.ts'
-import { openContentHandler } from './handler.ts'
+import { type ContentHandler, openContentHandler } from './handler.ts'
 
 const large = randomBytes(12 * 1024 * 1024)
 
@@ -238,6 +238,9 @@ interface Answer {
 
 /** A server with a published repository at `d`, and others around it. */
 async function start(t: TestContext, open: OpenTestDatabase) {
+  // What is under way ends before its database does: hooks run in the order of their registration.
+  let content: ContentHandler | undefined
+  t.after(() => content?.[Symbol.asyncDispose]())
   const ctx = await openTestCtx(t, await open(t))
   const { id: repository, versions } = await addRepository(ctx)
   const files = { 'dir/a.txt': 'hello', empty: '', 'page.html': '<script>alert(1)</script>' }
@@ -249,9 +252,9 @@ async function start(t: TestContext, open: OpenTestDatabase) {
   await addDistribution(ctx, 'open/two', {})
   await addDistribution(ctx, 'hidden', { hidden: 1 })
 
-  const content = openContentHandler(ctx)
-  t.after(() => content[Symbol.asyncDispose]())
-  const origin = await listen(t, (req, res) => content.handle(req, res) || res.end('not content'))
+  content = openContentHandler(ctx)
+  const { handle } = content
+  const origin = await listen(t, (req, res) => handle(req, res) || res.end('not content'))
 
   function fetchPath(path: string, method = 'GET', headers: Record<string, string> = {}): Promise<Answer> {
     return new Promise((resolve, reject) => {

@@ -76,7 +76,7 @@ async function readParts(call: Call, schema: BodySchema, stream: Readable, type:
     for await (const { name, isFile, body } of multipartParts(stream, type)) {
       const takesFile = schema.fields[name]?.format === 'binary'
       if (!takesFile || !isFile) pairs.push([name, await readSmall(body)])
-      else if (schema.file) pairs.push([name, await schema.file(call, body)])
+      else if (schema.file) pairs.push([name, await schema.file(call, body, gather(pairs))])
       else {
         const file = await call.ctx.blobs.stage(body, {}, call.ctx.config.allowedChecksums.filter(isExtra) as [])
         staged.push(file)

@@ -283,7 +283,7 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
       const source = fromFile ? await sourceOf(call, type) : {}
       return postponed(call, {
         name: 'pulpcore.app.tasks.base.general_create',
-        kind: 'create-content',
+        kind: 'upload-content',
         args: { type: `${app}.${type.name}`, fields, labels, ...source, repositoryId: repository?.id ?? null },
         exclusive: [call.body['upload']?.prn, repository?.prn].filter((prn) => prn !== undefined),
       })

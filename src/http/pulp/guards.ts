@@ -15,6 +15,7 @@ const commonFields: Fields = {
   description: { type: 'string', nullable: true, description: 'An optional description.' },
 }
 
+const filters: Filters = nameFilters('guard.name')
 const ordering = { name: 'guard.name', description: 'guard.description', pulp_type: 'guard.type' }
 
 /** A type of guard: its names in Pulp, and what it has beyond a name and a description. */
@@ -115,7 +116,7 @@ export const guardsList: Resource<'guard'> = {
   generic: true,
   fields: commonFields,
   filters: {
-    ...nameFilters('guard.name'),
+    ...filters,
     ...lookups(
       'pulp_type',
       'guard.type',
@@ -166,7 +167,7 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
     kind: 'guard',
     type,
     fields,
-    filters: guardFilters,
+    filters,
     ordering,
     view: may('view'),
     async show(call, rows) {
@@ -208,8 +209,6 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
     ],
   }
 }
-
-const guardFilters: Filters = nameFilters('guard.name')
 
 function showCommon({ name, description }: Row<'guard'>): Record<string, unknown> {
   return { name, description }

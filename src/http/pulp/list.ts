@@ -52,7 +52,8 @@ export async function listPage(call: Call & { resource: Resource }): Promise<Ans
 /** The rows that the caller may see, in no order yet. */
 export async function rowsOf(call: Call, resource: Resource): Promise<Rows<any>> {
   const { db } = call.ctx
-  let rows = db.selectFrom(resource.table).selectAll(resource.table) as Rows<any>
+  const source = resource.from ? resource.from.as(resource.table) : resource.table
+  let rows = db.selectFrom(source as 'task').selectAll(resource.table as 'task') as Rows<any>
   const column = (name: string) => sql.ref(`${resource.table}.${name}`)
   if (resource.type && resource.kind !== 'version') rows = rows.where(sql<SqlBool>`${column('type')} = ${resource.type}`)
   if (resource.parent?.column && call.parent) rows = rows.where(sql<SqlBool>`${column(resource.parent.column)} = ${call.parent.id}`)

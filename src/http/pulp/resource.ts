@@ -24,6 +24,8 @@ export interface Resource<T extends keyof Schema = any> {
   readonly placeholder?: string
   readonly schema?: string
   readonly table: T
+  /** What to select from instead of the table, under its name: for what is no table of its own. */
+  readonly from?: RawBuilder<unknown>
   /** For PRNs. Undefined: it has none. `type` is the row's type column, by which rows of this resource are chosen. */
   readonly kind?: Kind
   readonly type?: string
@@ -114,8 +116,10 @@ export interface BodySchema {
   readonly form?: boolean
   /** PATCH: nothing is required and no defaults are filled in. */
   readonly partial?: boolean
-  /** Takes the bytes of a file part while they arrive; by default they are staged in the blob store. */
-  file?(call: Call, bytes: AsyncIterable<Uint8Array>): Promise<unknown>
+  /** A PATCH that is none: documented as one, checked as a whole. */
+  readonly documentedPartial?: boolean
+  /** Takes the bytes of a file part while they arrive, knowing the parts before it; by default they are staged in the blob store. */
+  file?(call: Call, bytes: AsyncIterable<Uint8Array>, before: Readonly<Record<string, unknown>>): Promise<unknown>
 }
 
 export interface AnswerSchema {

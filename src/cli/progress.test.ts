@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict'
+import { PassThrough } from 'node:stream'
+import { test } from 'node:test'
+import { openProgress } from './progress.ts'
+
+function open(terminal: boolean) {
+  const streams = { out: new PassThrough({ encoding: 'utf8' }), err: Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: terminal, columns: 40 }) }
+  const display = openProgress({ ...streams, env: {}, signal: new AbortController().signal })
+  return { ...streams, display }
+}
+
+test('in a log each change of state is one line, and the result is output', () => {
+  const { out, err, display } = open(false)
+  display.show('bells', 'syncing', '1 %')
+  display.show('bells', 'syncing', '2 %')
+  display.show('bells', 'publishing')
+  display.finish('bells', 'done')
+  display.close()
+  assert.equal(err.read(), 'bells: syncing\nbells: publishing\n')
+  assert.equal(out.read(), 'done\n')
+})
+
+test('on a terminal lines are repainted, cut to its width, and gone at the end', () => {
+  const { out, err, display } = open(true)
+  display.show('bells', 'syncing', `61 %   ${'long '.repeat(20)}`)
+  display.show('chimes', 'syncing')
+  display.finish('chimes', 'chimes done')
+  const painted = String(err.read())
+  assert.match(painted, /bells {4}… syncing {3}61 %.*…/)
+  for (const line of painted.replace(/\u001b\[\d*[A-Z]/g, '').split('\n')) assert.ok(line.length < 40, line)
+  display.finish('bells', 'bells done')
+  display.close()
+  assert.equal(out.read(), 'chimes done\nbells done\n')
+  assert.ok(String(err.read()).endsWith('\u001b[J'))
+})
