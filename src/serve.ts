@@ -21,6 +21,7 @@ import { type Metrics, openMetrics } from './http/metrics.ts'
 import { registerPulp } from './http/pulp/register.ts'
 import { Failure, hasCode } from './lib/failure.ts'
 import { openLog, pathOf } from './lib/log.ts'
+import { ensureColumnIndexes } from './store/column-indexes.ts'
 import { lockDirectory } from './store/lock.ts'
 import { openPool } from './worker-pool.ts'
 
@@ -77,6 +78,7 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const ctx = stack.use(await openCtx({ ...opening, formats, log, changes, runner: () => tasks }))
   stack.defer(followChanges(ctx.db, changes))
 
+  await ensureColumnIndexes(ctx.db, formats.flatMap(indexedMembers))
   await failInterrupted(ctx.db, await readLastWorker(data))
   await ctx.blobs.tidy()
   await tidyUploads(ctx)
@@ -105,6 +107,11 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   log.info({ url, data }, 'serving')
   const running = stack.move()
   return { url, ctx, madePassword, close: () => running.disposeAsync() }
+}
+
+/** Members of content's meta that the format wants to be found by. */
+function indexedMembers({ contentTypes }: Format): string[] {
+  return contentTypes.flatMap(({ filters }) => Object.entries(filters).flatMap(([name, filter]) => (filter.index ? [filter.as ?? name] : [])))
 }
 
 async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, { host, port }: ServeOptions) {

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
-import { test } from 'node:test'
+import { test, type TestContext } from 'node:test'
 import { openProgress } from './progress.ts'
 
-function open(terminal: boolean) {
+function open(t: TestContext, terminal: boolean) {
   const streams = { out: new PassThrough({ encoding: 'utf8' }), err: Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: terminal, columns: 40 }) }
   const display = openProgress({ ...streams, env: {}, signal: new AbortController().signal })
+  t.after(() => display.close())
   return { ...streams, display }
 }
 
-test('in a log each change of state is one line, and the result is output', () => {
-  const { out, err, display } = open(false)
+test('in a log each change of state is one line, and the result is output', (t) => {
+  const { out, err, display } = open(t, false)
   display.show('bells', 'syncing', '1 %')
   display.show('bells', 'syncing', '2 %')
   display.show('bells', 'publishing')
@@ -20,8 +21,8 @@ test('in a log each change of state is one line, and the result is output', () =
   assert.equal(out.read(), 'done\n')
 })
 
-test('on a terminal lines are repainted, cut to its width, and gone at the end', () => {
-  const { out, err, display } = open(true)
+test('on a terminal lines are repainted, cut to its width, and gone at the end', (t) => {
+  const { out, err, display } = open(t, true)
   display.show('bells', 'syncing', `61 %   ${'long '.repeat(20)}`)
   display.show('chimes', 'syncing')
   display.finish('chimes', 'chimes done')

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { now } from '../lib/time.ts'
-import { newUuid } from '../lib/uuid.ts'
+import { newUuid, newUuids } from '../lib/uuid.ts'
 import type { Digests } from '../store/blobs.ts'
 import { idRows, insertMany, textRows } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
@@ -166,8 +166,9 @@ async function insertContent(
   )
   const places = new Map(withEntry.map((unit, index) => [unit, written[index]!]))
   const at = now()
-  const rows = units.map((unit) => ({
-    uuid: newUuid(),
+  const uuids = newUuids(units.length)
+  const rows = units.map((unit, index) => ({
+    uuid: uuids[index]!,
     type: unit.type,
     key: unit.key,
     variant: unit.variant ?? '',

@@ -61,7 +61,7 @@ const reasons: readonly [pattern: RegExp, outlook: 'passing' | 'lasting', messag
   [/^UND_ERR_HEADERS_TIMEOUT$/, 'passing', 'did not answer in time'],
   [/^UND_ERR_BODY_TIMEOUT$/, 'passing', 'stopped sending'],
   [/^(ECONNRESET|EPIPE|UND_ERR_SOCKET|UND_ERR_RES_CONTENT_LENGTH_MISMATCH)$/, 'passing', 'closed the connection too early'],
-  [/^(HPE_.*|UND_ERR_HTTP_PARSER|UND_ERR_HEADERS_OVERFLOW)$/, 'passing', 'sent something that is not HTTP'],
+  [/^(HPE_.*|HTTPParserError|UND_ERR_HEADERS_OVERFLOW)$/, 'passing', 'sent something that is not HTTP'],
   [/^ERR_TLS_CERT_ALTNAME_INVALID$/, 'lasting', 'has a certificate for another name'],
   [/^CERT_HAS_EXPIRED$/, 'lasting', 'has a certificate that has expired'],
   [/^(CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|INVALID_CA|INVALID_PURPOSE)/, 'lasting', 'has a certificate that is not trusted'],
@@ -86,7 +86,7 @@ function codeOf(error: unknown): string {
   if (!(error instanceof Error)) return ''
   if ('code' in error && typeof error.code === 'string') return error.code
   if (error instanceof AggregateError) return codeOf(error.errors.at(-1))
-  return codeOf(error.cause)
+  return codeOf(error.cause) || error.name
 }
 
 /** What went wrong at one mirror, after so many tries. */

@@ -41,12 +41,12 @@ export interface Format {
 
   /** What becomes of content that the upstream does not have (any more), from the values of `fields.sync`. `complete` also keeps its publication. */
   syncMode?(settings: Record<string, unknown>): 'additive' | 'mirror' | 'complete'
-  /** Settings of a publication, from those of its repository and what the request names. The result is what "same settings" compares. */
+  /** Settings of a publication, from those of its repository and what the request names (`mirrored: true` for the upstream's own). The result is what "same settings" compares. */
   publicationSettings(repository: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown>
   /** Writes the metadata of a version. Each yield gets back what was stored: `const { size, digests } = yield file`. */
   render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, Stored>
   /** Where a publication with this layout serves a file of content; its own path by default (`verbatim`). */
-  publishedPath?(file: { path: string; name: string }, layout: string): string
+  publishedPath?(file: { type: string; path: string; name: string }, layout: string): string
   /** Files that a distribution makes up itself (rpm: config.repo). Undefined: no such file. */
   distributionFile?(path: string, distribution: ServedDistribution): string | undefined
   /** Paths for which distributionFile may have an answer, for directory listings. */
@@ -90,8 +90,8 @@ export interface ContentType {
   readonly fields: Fields
   /** How many files such content brings: Pulp shows `artifact` for one, `artifacts` for many, neither for none. */
   readonly files: 'one' | 'many' | 'none'
-  /** Members of `meta` that can be filtered by, with an index each; `as` names another member than the filter's own name. */
-  readonly filters: Readonly<Record<string, { type?: 'text' | 'number'; as?: string; lookups: readonly Lookup[] }>>
+  /** Members of `meta` that can be filtered by; `as` names another member than the filter's own name. `index` those that pick few units out of many. */
+  readonly filters: Readonly<Record<string, { type?: 'text' | 'number'; as?: string; index?: boolean; lookups: readonly Lookup[] }>>
   /** Fields of meta that `ordering` takes beyond the base ones (with Pulp's names). */
   readonly ordering: readonly string[]
   /** Shapes the response from meta and, when a field that is `wanted` needs it, the entry (the packed rest). */
@@ -143,6 +143,8 @@ export interface SyncOptions {
   /** Values of `fields.sync`, with defaults filled in. */
   settings: Record<string, unknown>
   repository: RepositorySettings
+  /** Values of `fields.remote`. */
+  remote: Record<string, unknown>
   policy: 'immediate' | 'on_demand' | 'streamed'
   access: Access
   /** What the last sync yielded as `fingerprint`, if the upstream may be skipped when it is still the same (optimize). */
@@ -150,6 +152,8 @@ export interface SyncOptions {
   allowedChecksums: readonly string[]
   /** Whether this content is already stored, so that its bulky entry need not be given again. Answers in the order of `keys`. */
   known(type: string, keys: readonly string[]): Promise<boolean[]>
+  /** Stages a file that the format writes itself, to be yielded as `verbatim`. */
+  stage(bytes: Uint8Array): Promise<Staged>
   progress: Progress
   signal: AbortSignal
 }
@@ -159,10 +163,10 @@ export type Discovered =
   | { kind: 'content'; batch: readonly Described[] }
   /** Identifies the state of the upstream: when the next sync sees the same, there is nothing to do. */
   | { kind: 'fingerprint'; value: string; unchanged: boolean }
-  /** A file of the upstream's own publication, kept as it is (mirror_complete). */
+  /** A file of the upstream's own publication, kept as it is (mirror_complete). It is the core's to dispose of. */
   | { kind: 'verbatim'; path: string; staged: Staged }
-  /** A content's path in the upstream's own publication, where it is not the content's own. */
-  | { kind: 'verbatim-path'; type: string; key: string; filePath: string; path: string }
+  /** A further path of a content's file in the upstream's own publication, where it lies at several. Content yielded before. */
+  | { kind: 'verbatim-path'; type: string; key: string; path: string }
 
 /** One unit of content, as a format describes it. */
 export interface Described {

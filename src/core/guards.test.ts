@@ -5,17 +5,8 @@ import { newUuid } from '../lib/uuid.ts'
 import type { Db } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { addRole, assignRole, rolesOf } from './assignments.ts'
-import {
-  createGuard,
-  decideFast,
-  deleteGuard,
-  downloadersOf,
-  type GuardedRequest,
-  mayDownload,
-  parsePath,
-  signUrl,
-  updateGuard,
-} from './guards.ts'
+import { createGuard, deleteGuard, downloadersOf, updateGuard } from './guard-resources.ts'
+import { decideFast, type GuardedRequest, mayDownload, parsePath, signUrl } from './guards.ts'
 import { ensureRoles } from './roles.ts'
 import { addMember, createGroup, createUser, ensureAdmin, removeMember, updateUser } from './users.ts'
 

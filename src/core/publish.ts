@@ -1,10 +1,11 @@
 import { Readable } from 'node:stream'
+import { sql } from 'kysely'
 import { compress, openCompressor } from '../lib/compression.ts'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import type { Algorithm } from '../store/blobs.ts'
-import { insertMany } from '../store/bulk.ts'
+import { idRows, insertMany } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
 import { openPackReader } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
@@ -62,23 +63,19 @@ export async function insertVerbatimPublication(
   repository: Row<'repository'>,
   version: Row<'version'>,
   files: readonly { path: string; blobId: number }[],
-  paths: readonly { id: number; filePath: string; path: string }[],
+  paths: readonly { id: number; path: string }[],
 ): Promise<Row<'publication'> | undefined> {
   const settings = {
-    ...format.publicationSettings({ name: repository.name, settings: JSON.parse(repository.settings) }, {}),
+    ...format.publicationSettings({ name: repository.name, settings: JSON.parse(repository.settings) }, { mirrored: true }),
     mirrored: true,
   }
-  const moved = await Promise.all(
-    paths.map(async ({ id, filePath, path }) => {
-      const file = await tx
-        .selectFrom('file')
-        .select('id')
-        .where('content_id', '=', id)
-        .where('path', '=', filePath)
-        .executeTakeFirstOrThrow()
-      return { path, blobId: null, fileId: file.id, pieces: null }
-    }),
-  )
+  const rows = await tx
+    .selectFrom('file')
+    .select(['id', 'content_id'])
+    .where('content_id', 'in', sql<number>`(select id from ${idRows(tx, [...new Set(paths.map(({ id }) => id))])} as i)`)
+    .execute()
+  const fileIds = new Map(rows.map(({ id, content_id }) => [content_id, id]))
+  const moved = paths.map(({ id, path }) => ({ path, blobId: null, fileId: fileIds.get(id)!, pieces: null }))
   const published = [...files.map((file) => ({ ...file, fileId: null, pieces: null })), ...moved]
   const twin = await tx
     .selectFrom('publication')

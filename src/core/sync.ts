@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
@@ -9,7 +10,7 @@ import { isKnown, saveBlob, saveContent, unitsById } from './content.ts'
 import { formatNamed } from './ctx.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
-import type { Format, SyncOptions } from './format.ts'
+import type { Described, Format, SyncOptions } from './format.ts'
 import { prnOf } from './names.ts'
 import { insertVerbatimPublication, publishVersion } from './publish.ts'
 import { accessOf } from './remotes.ts'
@@ -30,7 +31,7 @@ interface Found {
   slots: Map<string, number>
   fingerprint: string | undefined
   verbatim: { path: string; staged: Staged }[]
-  paths: { id: number; filePath: string; path: string }[]
+  paths: { id: number; path: string }[]
 }
 
 /** Makes a repository match its upstream: a new version, unless nothing changed. Nothing is visible before every byte is here and verified. */
@@ -54,7 +55,9 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
     access: accessOf(remote),
     unchanged: same && settings['optimize'] !== false ? last.fingerprint : undefined,
     allowedChecksums: ctx.config.allowedChecksums,
+    remote: JSON.parse(remote.settings),
     known: (type, keys) => isKnown(ctx.db, type, keys),
+    stage: (bytes) => ctx.blobs.stage(Readable.from([bytes])),
     progress: job.progress,
     signal: job.signal,
   }
@@ -102,6 +105,7 @@ async function discover(
         }
         found.ids.add(id)
       }
+      if (complete) found.paths.push(...(await movedPaths(job.ctx.db, item.batch, ids)))
     } else if (item.kind === 'verbatim') found.verbatim.push(item)
     else if (item.kind === 'verbatim-path') {
       const row = await job.ctx.db
@@ -110,7 +114,7 @@ async function discover(
         .where('type', '=', item.type)
         .where('key', '=', item.key)
         .executeTakeFirstOrThrow()
-      found.paths.push({ id: row.id, filePath: item.filePath, path: item.path })
+      found.paths.push({ id: row.id, path: item.path })
     } else {
       found.fingerprint = item.value
       if (item.unchanged) {
@@ -120,6 +124,21 @@ async function discover(
     }
   }
   return found
+}
+
+/** Where this upstream has files that are stored under other paths: the same content came from elsewhere before. */
+async function movedPaths(db: Db, batch: readonly Described[], ids: readonly number[]): Promise<Found['paths']> {
+  const rows = await db
+    .selectFrom('file')
+    .select(['content_id', 'path'])
+    .where('content_id', 'in', sql<number>`(select id from ${idRows(db, ids)} as i)`)
+    .execute()
+  const stored = new Map(rows.map(({ content_id, path }) => [content_id, path]))
+  return batch.flatMap(({ files }, index) => {
+    const id = ids[index]!
+    const [file] = files
+    return file && files.length === 1 && stored.get(id) !== file.path ? [{ id, path: file.path }] : []
+  })
 }
 
 /** Downloads the bytes of found content that are not here yet. What an interrupted sync has fetched is not fetched again. */

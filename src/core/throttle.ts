@@ -20,14 +20,17 @@ export function openThrottle(concurrency: number, rate: number | undefined): Thr
       return
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>()
+    function go() {
+      signal?.removeEventListener('abort', leave)
+      resolve()
+    }
     function leave() {
-      waiting.splice(waiting.indexOf(resolve), 1)
+      waiting.splice(waiting.indexOf(go), 1)
       reject(signal?.reason)
     }
-    waiting.push(resolve)
+    waiting.push(go)
     signal?.addEventListener('abort', leave, { once: true })
     await promise
-    signal?.removeEventListener('abort', leave)
   }
 
   async function run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -35,8 +38,9 @@ export function openThrottle(concurrency: number, rate: number | undefined): Thr
     try {
       return await work()
     } finally {
-      const resolve = waiting.shift()
-      if (resolve) resolve()
+      // A place that becomes free goes straight to who waited longest.
+      const go = waiting.shift()
+      if (go) go()
       else places++
     }
   }

@@ -12,7 +12,7 @@ const files: ContentType = {
   path: 'files',
   files: 'one',
   fields: { relative_path: { type: 'string', required: true } },
-  filters: { relative_path: { lookups: ['exact'] }, sha256: { lookups: ['exact'] } },
+  filters: { relative_path: { lookups: ['exact'], index: true }, sha256: { lookups: ['exact'], index: true } },
   ordering: ['relative_path', 'digest'],
   view: ({ meta }) => ({ relative_path: meta['relative_path'] }),
   create: { from: 'file', fields: { relative_path: { type: 'string', required: true, minLength: 1 } } },

@@ -53,7 +53,7 @@ export function readComps(xml: Uint8Array): Described[] {
 
 /** Equal for elements that say the same, however they are indented. */
 function canonical({ name, attributes, children, text }: Element): unknown {
-  return [name, Object.entries(attributes).sort(), text.trim(), children.map(canonical)]
+  return [name, Object.entries(attributes).sort(([a], [b]) => (a < b ? -1 : 1)), text.trim(), children.map(canonical)]
 }
 
 /** What a content of one of these types is, in Pulp's words, from its entry. */

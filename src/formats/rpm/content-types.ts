@@ -13,7 +13,7 @@ const flag = (description: string): Field => ({ type: 'boolean', description })
 const anything = (description: string): Field => ({ type: 'any', description, required: true, nullable: true })
 const whole = (description: string): Field => ({ type: 'integer', format: 'int64', description, required: true, nullable: true })
 const readOnly = (fields: Fields): Fields =>
-  Object.fromEntries(Object.entries(fields).map(([name, { required: _, ...field }]) => [name, { ...field, readOnly: true }]))
+  Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, { ...field, required: false, readOnly: true }]))
 
 const advisoryTexts = {
   id: text('Update id (short update name, e.g. RHEA-2013:1777)'),
@@ -221,35 +221,37 @@ const modulemdObsoletes: ContentType = {
 
 const list = (description: string): Field => ({ type: 'array', items: { type: 'object' }, required: true, description })
 
+const treeFields: Fields = {
+  header_version: text('Header Version.'),
+  release_name: text('Release name.'),
+  release_short: text('Release short name.'),
+  release_version: text('Release version.'),
+  release_is_layered: { ...flag('Typically False for an operating system, True otherwise.'), required: true },
+  base_product_name: optionalText('Base Product name.'),
+  base_product_short: optionalText('Base Product short name.'),
+  base_product_version: optionalText('Base Product version.'),
+  arch: text('Tree architecturerch.'),
+  build_timestamp: { type: 'number', format: 'double', required: true, description: 'Tree build time timestamp.' },
+  instimage: optionalText('Relative path to Anaconda instimage.'),
+  mainimage: optionalText('Relative path to Anaconda stage2 image.'),
+  discnum: whole('Disc number.'),
+  totaldiscs: whole('Number of discs in media set.'),
+  addons: list('Addons.'),
+  checksums: list('Checksums.'),
+  images: list('Images.'),
+  variants: list('Variants.'),
+}
+
 const distributionTrees: ContentType = {
   name: 'distribution_tree',
   model: 'DistributionTree',
   path: 'distribution_trees',
   files: 'many',
-  fields: {
-    header_version: text('Header Version.'),
-    release_name: text('Release name.'),
-    release_short: text('Release short name.'),
-    release_version: text('Release version.'),
-    release_is_layered: { ...flag('Typically False for an operating system, True otherwise.'), required: true },
-    base_product_name: optionalText('Base Product name.'),
-    base_product_short: optionalText('Base Product short name.'),
-    base_product_version: optionalText('Base Product version.'),
-    arch: text('Tree architecturerch.'),
-    build_timestamp: { type: 'number', format: 'double', required: true, description: 'Tree build time timestamp.' },
-    instimage: optionalText('Relative path to Anaconda instimage.'),
-    mainimage: optionalText('Relative path to Anaconda stage2 image.'),
-    discnum: whole('Disc number.'),
-    totaldiscs: whole('Number of discs in media set.'),
-    addons: list('Addons.'),
-    checksums: list('Checksums.'),
-    images: list('Images.'),
-    variants: list('Variants.'),
-  },
+  fields: treeFields,
   filters: {},
   ordering: [],
-  view: ({ meta: { served_as: _, ...meta } }) => ({
-    ...meta,
+  view: ({ meta }) => ({
+    ...Object.fromEntries(Object.keys(treeFields).map((name) => [name, meta[name]])),
     images: (meta['images'] as object[]).map((image) => ({ ...image, artifact: null })),
   }),
 }

@@ -68,7 +68,7 @@ async function openModule(unit: Unit): Promise<Module> {
 }
 
 /** `bear-0:4.1-1.noarch` */
-function nevraOf({ name, epoch, version, release, arch }: Record<string, unknown>): string {
+function nevraOf({ name, epoch, version, release, arch }: Record<string, any>): string {
   return `${name}-${epoch || 0}:${version}-${release}.${arch}`
 }
 
@@ -168,14 +168,14 @@ function addModules(ids: Set<number>, packages: readonly Unit[], modules: readon
 /** The newest build of that module in one of these streams (`-x`: in any but x; none named: in any). */
 function neededModules(modules: readonly Module[], by: Module, name: string, streams: readonly unknown[] | null): Module[] {
   const listed = (streams ?? []).map(String)
-  const denied = listed.filter((stream) => stream.startsWith('-')).map((stream) => stream.slice(1))
-  const wanted = listed.filter((stream) => !stream.startsWith('-'))
+  const denied = new Set(listed.flatMap((stream) => (stream.startsWith('-') ? stream.slice(1) : [])))
+  const wanted = new Set(listed.filter((stream) => !stream.startsWith('-')))
   const fitting = modules.filter(({ unit: { meta } }) => {
     const { stream } = meta
     return (
       meta['name'] === name &&
       meta['arch'] === by.unit.meta['arch'] &&
-      (wanted.length > 0 ? wanted.includes(stream) : !denied.includes(stream))
+      (wanted.size > 0 ? wanted.has(stream) : !denied.has(stream))
     )
   })
   const newest = fitting.reduce<bigint>(

@@ -132,7 +132,7 @@ test('rich dependencies on capabilities with parentheses are read', () => {
       { is: 'simple', dependency: { name: 'libc.so.6(GLIBC_2.4)(64bit)' } },
       {
         is: 'if',
-        then: { is: 'simple', dependency: { name: 'perl(Foo::Bar)', flags: 'GE', epoch: '1', version: '2', release: '3' } },
+        wanted: { is: 'simple', dependency: { name: 'perl(Foo::Bar)', flags: 'GE', epoch: '1', version: '2', release: '3' } },
         condition: { is: 'simple', dependency: { name: 'x' } },
         otherwise: undefined,
       },

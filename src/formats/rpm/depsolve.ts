@@ -96,7 +96,7 @@ function missing(rule: Rule, by: PackageFacts, present: Providers, available: Pr
     case 'if':
     case 'unless': {
       const holds = missing(rule.condition, by, present, present)?.length === 0
-      const wanted = holds === (rule.is === 'if') ? rule.then : rule.otherwise
+      const wanted = holds === (rule.is === 'if') ? rule.wanted : rule.otherwise
       return wanted ? missing(wanted, by, present, available) : []
     }
   }

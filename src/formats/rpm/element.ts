@@ -110,6 +110,7 @@ export function quoteXml(text: string): string {
   return `"${text.replace(unwritable, '').replace(/[&<>"\r\n\t]/g, (found) => escapes[found]!)}"`
 }
 
+// oxlint-disable-next-line no-control-regex -- These are what is looked for.
 const unwritable = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g
 
 const escapes: Readonly<Record<string, string>> = {

@@ -46,9 +46,8 @@ export function parseStore(body: Buffer, entries: number, wrong: (why: string) =
   for (let at = 0; at < entries * 16; at += 16) {
     const tag = body.readInt32BE(at)
     const entry = { type: body.readUInt32BE(at + 4), offset: body.readInt32BE(at + 8), items: body.readUInt32BE(at + 12) }
-    const width = widths[entry.type]
-    if (width === undefined) wrong(`tag ${tag} has the unknown type ${entry.type}`)
-    if (entry.offset < 0 || entry.offset + entry.items * Math.max(width!, 1) > data.length)
+    const width = widths[entry.type] ?? wrong(`tag ${tag} has the unknown type ${entry.type}`)
+    if (entry.offset < 0 || entry.offset + entry.items * Math.max(width, 1) > data.length)
       wrong(`tag ${tag} lies outside its header`)
     if (!index.has(tag)) index.set(tag, entry)
   }

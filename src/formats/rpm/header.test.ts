@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
+import { headerOf, lead, packageOf } from '../../../tests/fixtures/made-package.ts'
 import { childrenOf, type Element, parseElements } from './element.ts'
 import { parseHeader } from './header.ts'
 import { dependencyTags, signatureTags, tags } from './header-tags.ts'
@@ -147,49 +148,12 @@ function bare({ name, attributes, children, text }: Element): object {
   return { name, attributes, children: children.map(bare), text: children.length > 0 ? text.trim() : text }
 }
 
-/** A header of these texts, numbers and lists, with whatever `change` does to its parts. */
-function headerOf(
-  values: Record<number, string | number | (string | number)[]>,
-  change: { entries?: number; data?: number } = {},
-): Buffer {
-  const index: Buffer[] = []
-  const data: Buffer[] = []
-  let offset = 0
-  for (const [tag, value] of Object.entries(values)) {
-    const list = [value].flat()
-    const isText = typeof list[0] === 'string'
-    const bytes = Buffer.concat(list.map((each) => (isText ? Buffer.from(`${each}\0`) : int(each as number))))
-    index.push(int(Number(tag)), int(isText ? (Array.isArray(value) ? 8 : 6) : 4), int(offset), int(list.length))
-    data.push(bytes)
-    offset += bytes.length
-  }
-  const count = Object.keys(values).length
-  return Buffer.concat([
-    Buffer.from('8eade80100000000', 'hex'),
-    int(change.entries ?? count),
-    int(change.data ?? offset),
-    ...index,
-    ...data,
-  ])
-}
-
-function int(value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
-}
-
-const lead = Buffer.concat([Buffer.from('edabeedb0300', 'hex'), Buffer.alloc(90)])
 const identity = {
   [tags.name]: 'a',
   [tags.version]: '1',
   [tags.release]: '1',
   [tags.arch]: 'noarch',
   [tags.sourceRpm]: 'a.src.rpm',
-}
-
-function packageOf(header: Buffer, signature = headerOf({})): Buffer {
-  return Buffer.concat([lead, signature, Buffer.alloc(-signature.length & 7), header])
 }
 
 async function* chunks(bytes: Buffer, size = 7): AsyncGenerator<Uint8Array> {

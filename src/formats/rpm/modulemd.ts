@@ -69,7 +69,7 @@ function parseModuleDocument(text: string, number: number): { unit: Described; a
     // A few aliases are legitimate; thousands are a bomb.
     values = document.toJS({ maxAliasCount: 100 }).data
   } catch (error) {
-    return wrong(String((error as Error).message))
+    return wrong((error as Error).message)
   }
   // Numbers that would lose digits (stream 5.30) are kept as they are written, wherever they stand.
   keepWrittenNumbers(data, values)
@@ -125,7 +125,8 @@ const readers: Readonly<Record<'modulemd' | 'modulemd-defaults' | 'modulemd-obso
   'modulemd-obsoletes'(data, snippet, wrong) {
     for (const field of ['modified', 'module', 'stream', 'message'])
       if (data[field] === undefined) wrong(`a modulemd-obsoletes document needs "${field}"`)
-    const optional = (value: unknown) => (value === undefined || value === null ? null : String(value))
+    const optional = (value: string | number | boolean | null | undefined) =>
+      value === undefined || value === null ? null : String(value)
     const fields = {
       modified: String(data['modified']),
       module_name: String(data['module']),

@@ -5,7 +5,7 @@ import type { Dependency } from './header.ts'
 export type Rule =
   | { is: 'simple'; dependency: Dependency }
   | { is: 'and' | 'or' | 'with' | 'without'; rules: Rule[] }
-  | { is: 'if' | 'unless'; then: Rule; condition: Rule; otherwise: Rule | undefined }
+  | { is: 'if' | 'unless'; wanted: Rule; condition: Rule; otherwise: Rule | undefined }
 
 /** Takes a dependency apart; most are simple. Throws Failure invalid when a rich one cannot be read. */
 export function parseRule(dependency: Dependency): Rule {
@@ -28,7 +28,7 @@ export function parseRule(dependency: Dependency): Rule {
       const next = take()
       const otherwise = next === 'else' ? parseOperand() : undefined
       if ((otherwise ? take() : next) !== ')') wrong()
-      return { is: operator, then: first, condition, otherwise }
+      return { is: operator, wanted: first, condition, otherwise }
     }
     if (operator !== 'and' && operator !== 'or' && operator !== 'with' && operator !== 'without') return wrong()
     const rules = [first, parseOperand()]

@@ -1,10 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { open } from 'node:fs/promises'
 import type { Arrival, OnDemand } from '../../core/on-demand.ts'
 import type { Served } from '../../core/served.ts'
 import type { BlobStore, Range } from '../../store/blobs.ts'
+import type { FsBlobStore } from '../../store/fs.ts'
 import { decideWish, type Facts, type Wish } from './conditions.ts'
 import { mediaTypeOf } from './media-types.ts'
 import { sendChunks } from './send.ts'
+import type { FileSender } from './send-file.ts'
 import { smallBlob, type SmallBlobs } from './small-blobs.ts'
 
 export type Blob = Extract<Served, { kind: 'blob' }>
@@ -54,9 +57,15 @@ export function sendFromMemory({ headers }: IncomingMessage, res: ServerResponse
   return true
 }
 
+/** What sending blobs takes. */
+export interface Stock {
+  blobs: BlobStore
+  small: SmallBlobs
+  files: FileSender
+}
+
 export async function sendBlob(
-  blobs: BlobStore,
-  small: SmallBlobs,
+  { blobs, small, files }: Stock,
   req: IncomingMessage,
   res: ServerResponse,
   blob: Blob,
@@ -73,9 +82,18 @@ export async function sendBlob(
     res.end(bytes.subarray(part.start, part.end + 1))
     return
   }
-  const stream = await blobs.open(blob.sha256, part)
-  sendHead(res, wish, head, headers)
-  await sendChunks(res, stream)
+  if (!('pathOf' in blobs)) {
+    const stream = await blobs.open(blob.sha256, part)
+    sendHead(res, wish, head, headers)
+    return sendChunks(res, stream)
+  }
+  const file = await open((blobs as FsBlobStore).pathOf(blob.sha256))
+  try {
+    sendHead(res, wish, head, headers)
+    await files.send(res, file.fd, part)
+  } finally {
+    await file.close()
+  }
 }
 
 /** The bytes to send; undefined when the answer has no body. */

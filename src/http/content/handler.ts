@@ -9,6 +9,7 @@ import type { Row } from '../../store/schema.ts'
 import { type Blob, headOf, type Head, sendBlob, sendFromMemory, sendRemote } from './files.ts'
 import { renderListing } from './listing.ts'
 import { mediaTypeOf } from './media-types.ts'
+import { openFileSender } from './send-file.ts'
 import { sendChunks, sendText } from './send.ts'
 import { openSmallBlobs } from './small-blobs.ts'
 import { contentRoot, parseTarget } from './target.ts'
@@ -31,6 +32,7 @@ export function openContentHandler(ctx: Ctx): ContentHandler {
   const resolver = openResolver(ctx)
   const onDemand = openOnDemand(ctx)
   const small = openSmallBlobs(ctx.blobs)
+  const stock = { blobs: ctx.blobs, small, files: openFileSender() }
   let known = new Map<string, Known>()
   let seen = ctx.changes.current()
 
@@ -124,7 +126,7 @@ export function openContentHandler(ctx: Ctx): ContentHandler {
     // What was just found was found for somebody who had been let in.
     if (hit && !(await admit(req, res, entry.guard))) return
     if (entry.kind === 'redirect') return redirect(req, res)
-    await sendBlob(ctx.blobs, small, req, res, entry.blob, entry.head, hit)
+    await sendBlob(stock, req, res, entry.blob, entry.head, hit)
   }
 
   /** Base paths below this one; those behind guards only for whom these let in. */

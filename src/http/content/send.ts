@@ -4,6 +4,11 @@ import type { ServerResponse } from 'node:http'
 const slowest = 1024
 const grace = 30_000
 
+/** Milliseconds that a reader has for so many bytes before it is cut off. */
+export function patience(length: number): number {
+  return grace + (length / slowest) * 1000
+}
+
 /** Sends a body of any length in a constant amount of memory; a reader that hardly reads is cut off. Throws what `chunks` throws. */
 export async function sendChunks(res: ServerResponse, chunks: AsyncIterable<Uint8Array> | Iterable<string>): Promise<void> {
   for await (const chunk of chunks) {
@@ -15,7 +20,7 @@ export async function sendChunks(res: ServerResponse, chunks: AsyncIterable<Uint
 
 function drained(res: ServerResponse, length: number): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => res.destroy(), grace + (length / slowest) * 1000)
+    const timer = setTimeout(() => res.destroy(), patience(length))
     const done = () => {
       clearTimeout(timer)
       res.off('drain', done)

@@ -7,14 +7,7 @@ import { ensureRoles } from '../../core/roles.ts'
 import { ensureAdmin } from '../../core/users.ts'
 import { file } from '../../formats/file/index.ts'
 import type { Db } from '../../store/database.ts'
-import { accessPolicies } from './access-policies.ts'
-import { endpointsOf, openRegistry } from './endpoints.ts'
-import { groupRoles, groups, groupUsers } from './groups.ts'
-import { guards, guardsList } from './guards.ts'
-import { login } from './login.ts'
-import { roles } from './roles.ts'
-import { mountEndpoints } from './routes.ts'
-import { userRoles, users } from './users.ts'
+import { registerPulp } from './register.ts'
 
 /* Users, groups, roles, guards and access policies over HTTP. Answers and texts are those of a real Pulp 3.81. */
 
@@ -399,9 +392,8 @@ async function start(db: Db) {
   } as unknown as Ctx
   await ensureRoles(db, ctx.formats)
   await ensureAdmin(db, 'password')
-  const resources = [users, userRoles, groups, groupRoles, groupUsers, roles, ...guards, guardsList, accessPolicies]
   const app = Fastify()
-  await mountEndpoints(app, ctx, openRegistry(ctx, resources, [...endpointsOf(resources), login]))
+  await registerPulp(app, ctx)
 
   const call = async (
     method: Method,

@@ -54,7 +54,7 @@ export function lookups(name: string, column: Column, kind: Kind, wanted: readon
 }
 
 function lookupFilter(name: string, column: Column, kind: Kind, lookup: FilterLookup, choices?: readonly string[]): Filter {
-  const one: Field = { ...fieldOf[kind], ...(choices && lookup !== 'in' ? { enum: choices } : {}) }
+  const one: Field = { ...fieldOf[kind], ...(choices ? { enum: choices } : {}) }
   const field: Field =
     lookup === 'in' || lookup === 'range' ? { type: 'array', items: one } : lookup === 'isnull' ? { type: 'boolean' } : one
   const key = lookup === 'exact' ? name : `${name}__${lookup}`

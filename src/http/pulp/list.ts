@@ -2,12 +2,11 @@ import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
 import { prnOf } from '../../core/names.ts'
 import { Failure } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
-import { uuidPattern } from '../../lib/uuid.ts'
 import { textRows } from '../../store/bulk.ts'
 import { scopeOf } from '../../core/auth.ts'
 import { parseExpression } from './expression.ts'
 import { type Column, columnOf, parseFilterValue } from './filters.ts'
-import { collectionHref, findTarget, hrefOf } from './hrefs.ts'
+import { collectionHref, findTarget, hrefOf, isKey } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import type { Answer, Call, Field, Filter, Filters, Resource, Rows } from './resource.ts'
 
@@ -185,13 +184,13 @@ function identityFilters(resource: Resource): Filters {
         return among(values.map((value) => value.slice(value.lastIndexOf(':') + 1)))
       },
     },
-    ...(resource.kind === 'version' || key === 'id'
+    ...(resource.kind === 'version'
       ? {}
       : {
           pulp_id__in: {
             field: { type: 'array', items: { type: 'string', format: 'uuid' } },
             where(values: string[]) {
-              if (!values.every((value) => uuidPattern.test(value))) throw invalid({ pulp_id__in: ['Enter a valid UUID.'] })
+              if (!values.every((value) => isKey(key, value))) throw invalid({ pulp_id__in: ['Enter a valid UUID.'] })
               return among(values)
             },
           } satisfies Filter,

@@ -1,4 +1,6 @@
 import { isAllowed } from '../../core/auth.ts'
+import { formatNamed } from '../../core/ctx.ts'
+import { repositoryPermission } from '../../core/roles.ts'
 import { Failure } from '../../lib/failure.ts'
 import { prnOfRow } from './operations.ts'
 import type { Call, Rule, Target } from './resource.ts'
@@ -43,3 +45,19 @@ async function repositoryOf({ ctx, registry }: Call, { id }: Target): Promise<st
   const resource = registry.find('repository', row.type)!
   return prnOfRow({ ctx, resource, row } as unknown as Call)
 }
+
+/** Work over several repositories: whoever is no administrator must be allowed to change the ones and to see the others. */
+export async function permitCopy(call: Call, changed: readonly string[], read: readonly string[]): Promise<void> {
+  const user = call.user!
+  if (user.isSuperuser) return
+  for (const prn of changed) {
+    const format = formatNamed(call.ctx, modelIn(prn).split('.')[0]!)
+    if (!(await isAllowed(call.ctx, user, repositoryPermission(format, 'modify'), prn))) throw denied()
+  }
+  for (const prn of read) {
+    const [app, model] = modelIn(prn).split('.')
+    if (!(await isAllowed(call.ctx, user, `${app}.view_${model}`, prn))) throw denied()
+  }
+}
+
+const modelIn = (prn: string) => prn.split(':')[1] ?? ''

@@ -60,6 +60,8 @@ export type Filters = Readonly<Record<string, Filter>>
 export interface Filter {
   /** What it takes; arrays are comma-joined. Also its schema in the document. */
   readonly field: Field
+  /** Clients repeat the parameter instead of joining by commas. Both are taken. */
+  readonly explode?: boolean
   /** The condition. `value` is parsed as `field` says. Throw Failure invalid with the filter's name as field for a bad one. */
   where(value: any, call: Call): Expression<SqlBool> | Promise<Expression<SqlBool>>
   /** A quicker way for a list: joins a table, and says which order is the newest first then. */
@@ -123,6 +125,7 @@ export interface BodySchema {
 }
 
 export interface AnswerSchema {
+  /** Name of the component; '' for an object of any members. */
   readonly schema: string
   readonly fields: Fields
   /** A page of them. */

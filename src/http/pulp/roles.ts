@@ -33,6 +33,7 @@ function permissionFilter(
   const one = { type: 'string', description } as const
   return {
     field: many ? { type: 'array', items: { type: 'string' }, description } : one,
+    explode: many,
     async where(value, call) {
       const fits = test(value, call)
       const roles = await call.ctx.db.selectFrom('role').select(['id', 'permissions']).execute()

@@ -33,24 +33,28 @@ export async function mountEndpoints(app: FastifyInstance, ctx: Ctx, registry: R
   for (const [url, endpoints] of Map.groupBy(registry.endpoints, (endpoint) => endpoint.url)) mountUrl(app, ctx, registry, url, endpoints)
 }
 
+/** Where the endpoints are mounted; their URLs are whole. */
+export const mountedAt = '/pulp/api'
+const below = (url: string) => url.slice(mountedAt.length)
+
 function mountUrl(app: FastifyInstance, ctx: Ctx, registry: Registry, url: string, endpoints: readonly Endpoint[]): void {
   const taken = methods.filter((method) => endpoints.some((endpoint) => endpoint.method === method))
   const allow = [...taken, ...(taken.includes('GET') ? ['HEAD'] : []), 'OPTIONS'].join(', ')
   for (const endpoint of endpoints)
     app.route({
       method: endpoint.method,
-      url,
+      url: below(url),
       handler: async (request, reply) => {
-        prepare(request, reply, allow)
+        prepare(request, reply, allow, endpoints)
         const answer = await answerCall(ctx, registry, endpoint, request)
         return send(reply, answer)
       },
     })
   app.route({
     method: methods.filter((method) => !taken.includes(method)),
-    url,
+    url: below(url),
     handler: async (request, reply) => {
-      prepare(request, reply, allow)
+      prepare(request, reply, allow, endpoints)
       if (!endpoints.some(({ allow }) => allow === 'anyone')) await whoAsks(ctx, request)
       return send(reply, { status: 405, body: { detail: `Method "${request.method}" not allowed.` } })
     },
@@ -130,9 +134,11 @@ function correlationId(request: FastifyRequest): string {
   return id
 }
 
-function prepare(request: FastifyRequest, reply: FastifyReply, allow: string): void {
+function prepare(request: FastifyRequest, reply: FastifyReply, allow: string, endpoints: readonly Endpoint[]): void {
   addHeaders(reply, correlationId(request))
-  reply.header('Vary', request.headers.authorization === undefined ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
+  const open = endpoints.some((endpoint) => endpoint.allow === 'anyone')
+  // Without an Authorization header, Pulp looks for a session.
+  reply.header('Vary', !open && request.headers.authorization === undefined ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
 }
 
 function addHeaders(reply: FastifyReply, cid: string): void {

@@ -6,7 +6,7 @@ import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups, nameFilters, timeFilters } from './filters.ts'
 import { apiRoot, collectionHref, hrefOf } from './hrefs.ts'
 import { prnOf } from '../../core/names.ts'
-import { answerSchema, listing, reading } from './operations.ts'
+import { answerSchema, listing, reading, roleOperations } from './operations.ts'
 import type { Call, Endpoint, Field, Fields, Filter, Resource } from './resource.ts'
 
 /** The Pulp release whose API this is: clients choose what to do by it. */
@@ -195,7 +195,14 @@ const domainFields: Fields = {
   name: text,
   description: { type: 'string', nullable: true },
   pulp_labels: { type: 'object', items: { type: 'string', nullable: true } },
-  storage_class: text,
+  storage_class: {
+    ...text,
+    enum: [
+      'pulpcore.app.models.storage.FileSystem',
+      'storages.backends.s3boto3.S3Boto3Storage',
+      'storages.backends.azure_storage.AzureStorage',
+    ],
+  },
   storage_settings: { type: 'object', required: true },
   redirect_to_object_storage: { type: 'boolean', default: true },
   hide_guarded_distributions: { type: 'boolean', default: false },
@@ -272,5 +279,5 @@ export const taskSchedules = {
   },
   ordering: { name: '', task_name: '', dispatch_interval: '', next_dispatch: '' },
   show: async () => [],
-  operations: [listing(scheduleAnswer), reading(scheduleAnswer)],
+  operations: [listing(scheduleAnswer), reading(scheduleAnswer), ...roleOperations('core.taskschedule')],
 } satisfies Resource as Resource

@@ -116,8 +116,8 @@ async function lockName(call: Call, value: string): Promise<string> {
 }
 
 const filters: Filters = {
-  ...lookups('state', 'task.state', 'text', ['exact', 'in'], states),
-  ...lookups('state', 'task.state', 'text', ['ne']),
+  ...lookups('state', 'task.state', 'text', ['exact'], states),
+  ...lookups('state', 'task.state', 'text', ['in', 'ne']),
   ...foreign('worker', 'task.worker_id', 'worker'),
   worker__in: oneOf('task.worker_id', 'worker', true),
   ...lookups('worker', 'task.worker_id', 'number', ['isnull']),

@@ -1,0 +1,47 @@
+import { join } from 'node:path'
+import type { Distribution, Guard, Repository } from '../src/api/resources.ts'
+import { report, reportMachine, seconds, startServer, temporary } from './measure.ts'
+
+const repositories = 200
+const runs = 5
+
+/** Re-guards 200 distributions in one transaction, and, for comparison, one after another as a train without that has to. */
+export async function bench(): Promise<void> {
+  reportMachine()
+  await using work = await temporary()
+  await using server = await startServer(join(work.path, 'data'))
+  const { api } = server
+  const development = await api.create<Guard>('contentguards/core/rbac/', { name: 'development' })
+  const release = await api.create<Guard>('contentguards/core/rbac/', { name: 'release' })
+  const made: Distribution[] = []
+  const creating = await seconds(async () => {
+    for (let index = 0; index < repositories; index++) {
+      const name = `r${index}`
+      const repository = await api.create<Repository>('repositories/file/file/', { name })
+      const body = {
+        name,
+        base_path: `${name}/20261101T020000`,
+        repository: repository.pulp_href,
+        content_guard: development.pulp_href,
+      }
+      made.push(await api.create<Distribution>('distributions/file/file/', body))
+    }
+  })
+  const hrefs = made.map(({ pulp_href }) => pulp_href)
+  const promotions = '/pulp/api/v3/signalbox/promotions/'
+  const together: number[] = []
+  const apart: number[] = []
+  for (let run = 0; run < runs; run++) {
+    together.push(await seconds(() => api.post(promotions, { distributions: hrefs, guard: release.pulp_href })))
+    await api.post(promotions, { distributions: hrefs, guard: development.pulp_href })
+    apart.push(
+      await seconds(async () => {
+        for (const href of hrefs) await api.update(href, { content_guard: release.pulp_href })
+      }),
+    )
+    await api.post(promotions, { distributions: hrefs, guard: development.pulp_href })
+  }
+  report(`create ${repositories} repositories and distributions`, [creating], 's')
+  report(`promote ${repositories}, one transaction`, together, 's')
+  report(`promote ${repositories}, one request each`, apart, 's')
+}

@@ -1,0 +1,205 @@
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { Failure } from '../../lib/failure.ts'
+import { splitElements } from '../../lib/xml.ts'
+import { quoteXml } from './element.ts'
+import { type FragmentKind, soundFragment } from './fragments.ts'
+import { nevraOf, type PrimaryPackage, parsePrimary } from './primary.ts'
+
+/*
+ * The packages of an upstream are read twice. First primary.xml alone: which packages are there, which of them are new, which to leave
+ * out. Then, unless all are known, all three files side by side: their orders nearly always agree, so that a package's three elements
+ * come together without keeping any; where they do not agree, elements wait compressed.
+ */
+
+/** What becomes of the packages of primary.xml, by their place in it. */
+export interface Selection {
+  decisions: ('new' | 'known' | 'again' | 'left out')[]
+  /** Checksums of the new ones. */
+  wanted: ReadonlySet<string>
+}
+
+export interface SelectOptions {
+  /** Source packages are left out. */
+  skipSources: boolean
+  /** All packages are kept, also several of one name, version and architecture. */
+  keepTwins: boolean
+  known(keys: readonly string[]): Promise<boolean[]>
+  /** Called for every package; throws to refuse it. */
+  check(found: PrimaryPackage): void
+}
+
+const batchSize = 1000
+
+/** The first look at primary.xml. Throws Failure integrity. */
+export async function selectPackages(primary: AsyncIterable<Buffer>, options: SelectOptions): Promise<Selection> {
+  const decisions: Selection['decisions'] = []
+  const wanted = new Set<string>()
+  const winners = new Map<string, { index: number; buildTime: number; checksum: string }>()
+  let batch: { index: number; found: PrimaryPackage }[] = []
+
+  function decide(found: PrimaryPackage, index: number): Selection['decisions'][number] {
+    if (options.skipSources && (found.arch === 'src' || found.arch === 'nosrc')) return 'left out'
+    const name = owned(options.keepTwins ? keyOf(found) : nevraOf(found))
+    const twin = winners.get(name)
+    if (twin?.checksum === found.checksum) return 'again'
+    // As clients do: of packages that differ in nothing but their bytes, the one built last counts.
+    if (twin && twin.buildTime >= found.buildTime) return 'left out'
+    if (twin) decisions[twin.index] = 'left out'
+    winners.set(name, { index, buildTime: found.buildTime, checksum: owned(found.checksum) })
+    return 'new'
+  }
+  async function ask(): Promise<void> {
+    const isKnown = await options.known(batch.map(({ found }) => keyOf(found)))
+    for (const [at, { index, found }] of batch.entries())
+      if (isKnown[at] && decisions[index] === 'new') decisions[index] = 'known'
+      else if (decisions[index] === 'new') wanted.add(owned(found.checksum))
+    batch = []
+  }
+  for await (const fragments of splitElements(primary, 'package', 'The primary metadata'))
+    for (const fragment of fragments) {
+      const found = parsePrimary(fragment)
+      options.check(found)
+      const index = decisions.length
+      decisions.push('left out')
+      decisions[index] = decide(found, index)
+      // The bytes are read again later: what waits here must not hold them.
+      if (decisions[index] === 'new') batch.push({ index, found: { ...found, before: nothing, after: nothing } })
+      if (batch.length === batchSize) await ask()
+    }
+  await ask()
+  return { decisions, wanted }
+}
+
+const nothing = Buffer.alloc(0)
+
+/** The same text in memory of its own: one cut out of a larger text keeps all of that alive. */
+function owned(text: string): string {
+  return Buffer.from(text).toString()
+}
+
+/** What identifies a package wherever it comes from. */
+export function keyOf(
+  found: Pick<PrimaryPackage, 'name' | 'epoch' | 'version' | 'release' | 'arch' | 'checksumType' | 'checksum'>,
+): string {
+  return `${found.checksumType}:${found.checksum} ${nevraOf(found)}`
+}
+
+export interface ReadPackage {
+  found: PrimaryPackage
+  /** `again`: it was there before, at another place. */
+  decision: 'new' | 'known' | 'again'
+  /** Of new packages only. */
+  filelists?: Buffer
+  other?: Buffer
+}
+
+/** The unpacked files; undefined where the upstream has no such list. */
+export interface PackageLists {
+  primary: AsyncIterable<Buffer>
+  filelists: AsyncIterable<Buffer> | undefined
+  other: AsyncIterable<Buffer> | undefined
+}
+
+/** The second look. Throws Failure integrity, also when a new package is missing in a list. */
+export async function* readPackages(lists: PackageLists, { decisions, wanted }: Selection): AsyncGenerator<ReadPackage[]> {
+  await using filelists = openList(lists.filelists, 'filelists', wanted)
+  await using other = openList(lists.other, 'other', wanted)
+  let index = 0
+  let batch: ReadPackage[] = []
+  for await (const fragments of splitElements(lists.primary, 'package', 'The primary metadata'))
+    for (const fragment of fragments) {
+      const decision = decisions[index++] ?? 'left out'
+      if (decision === 'left out') continue
+      const found = parsePrimary(fragment)
+      batch.push(
+        decision === 'new'
+          ? {
+              found,
+              decision,
+              filelists: filelists.take(found) ?? (await filelists.find(found)),
+              other: other.take(found) ?? (await other.find(found)),
+            }
+          : { found, decision },
+      )
+      if (batch.length === batchSize) {
+        yield batch
+        batch = []
+      }
+    }
+  if (batch.length > 0) yield batch
+}
+
+/** Bytes of compressed elements that may wait for their package. */
+const mostWaitingBytes = 256 << 20
+
+/** One of the other two lists, read as far as needed. */
+function openList(bytes: AsyncIterable<Buffer> | undefined, kind: Exclude<FragmentKind, 'primary'>, wanted: ReadonlySet<string>) {
+  const batches = bytes && splitElements(bytes, 'package', `The ${kind} metadata`)
+  const taken = new Set<string>()
+  const waiting = new Map<string, Buffer>()
+  let waitingBytes = 0
+  let batch: Buffer[] = []
+  let next = 0
+
+  /** Looks only at what is at hand. */
+  function take(found: PrimaryPackage): Buffer | undefined {
+    if (!batches) return emptyElement(kind, found)
+    const waited = waiting.get(found.checksum)
+    if (waited) {
+      waiting.delete(found.checksum)
+      waitingBytes -= waited.length
+      taken.add(found.checksum)
+      return zstdDecompressSync(waited)
+    }
+    while (next < batch.length) {
+      const fragment = batch[next++]!
+      const checksum = checksumOf(fragment, kind)
+      if (checksum === found.checksum) {
+        taken.add(checksum)
+        return soundFragment(kind, fragment)
+      }
+      if (wanted.has(checksum) && !taken.has(checksum) && !waiting.has(checksum)) wait(checksum, soundFragment(kind, fragment))
+    }
+    return undefined
+  }
+  function wait(checksum: string, fragment: Buffer): void {
+    const packed = zstdCompressSync(fragment)
+    waiting.set(checksum, packed)
+    waitingBytes += packed.length
+    if (waitingBytes > mostWaitingBytes)
+      throw new Failure('integrity', `The ${kind} metadata is in an order too different from that of the primary metadata.`)
+  }
+  async function find(found: PrimaryPackage): Promise<Buffer> {
+    for (;;) {
+      const { done, value } = await batches!.next()
+      if (done) throw new Failure('integrity', `The package ${nevraOf(found)} is missing in the ${kind} metadata.`)
+      batch = value
+      next = 0
+      const fragment = take(found)
+      if (fragment) return fragment
+    }
+  }
+  return { take, find, [Symbol.asyncDispose]: async () => void (await batches?.return(undefined)) }
+}
+
+const usualStart = Buffer.from('<package pkgid="')
+
+function checksumOf(fragment: Buffer, kind: string): string {
+  if (fragment.compare(usualStart, 0, usualStart.length, 0, usualStart.length) === 0) {
+    const end = fragment.indexOf('"', usualStart.length)
+    if (end > 0 && end < 200) return fragment.toString('latin1', usualStart.length, end).toLowerCase()
+  }
+  const tag = fragment.toString('latin1', 0, Math.min(fragment.length, 4096))
+  const checksum = /^<package\s[^>]*?\bpkgid\s*=\s*["']([0-9a-fA-F]+)["']/.exec(tag)?.[1]
+  if (!checksum) throw new Failure('integrity', `A package in the ${kind} metadata has no pkgid.`)
+  return checksum.toLowerCase()
+}
+
+/** What a list says of a package when the upstream does not have the list. The files that primary.xml names are better than none. */
+function emptyElement(kind: FragmentKind, found: PrimaryPackage): Buffer {
+  const { name, arch, epoch, version, release, checksum } = found
+  const files = kind === 'filelists' ? (found.after.toString('utf8').match(/<file(?: type="\w+")?>[^<]*<\/file>/g) ?? []) : []
+  return Buffer.from(`<package pkgid=${quoteXml(checksum)} name=${quoteXml(name)} arch=${quoteXml(arch)}>
+  <version epoch=${quoteXml(epoch)} ver=${quoteXml(version)} rel=${quoteXml(release)}/>
+${files.map((file) => `  ${file}\n`).join('')}</package>`)
+}

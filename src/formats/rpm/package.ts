@@ -1,0 +1,41 @@
+import type { Described, DescribedFile } from '../../core/format.ts'
+import { keyOf } from './package-lists.ts'
+import { packEntry } from './package-entry.ts'
+import { nevraOf, type PrimaryPackage } from './primary.ts'
+
+/** What is known of a package beside its element in primary.xml. */
+export interface PackageDetails {
+  /** Its elements in the other two lists; absent when the package is stored already. */
+  lists?: { filelists: Buffer; other: Buffer } | undefined
+  isModular: boolean
+  /** Its file; the path may differ from the location that the element has. */
+  file: DescribedFile
+}
+
+/** A package as content. */
+export function describePackage(found: PrimaryPackage, { lists, isModular, file }: PackageDetails): Described {
+  return {
+    type: 'rpm.package',
+    key: keyOf(found),
+    slot: nevraOf(found),
+    meta: {
+      name: found.name,
+      epoch: found.epoch,
+      version: found.version,
+      release: found.release,
+      arch: found.arch,
+      checksum_type: found.checksumType,
+      pkgId: found.checksum,
+      location_href: found.href,
+      filename: file.path.slice(file.path.lastIndexOf('/') + 1),
+      size_package: found.size,
+      time_build: found.buildTime,
+      time_file: found.fileTime,
+      summary: found.summary,
+      rpm_sourcerpm: found.sourceRpm,
+      is_modular: isModular,
+    },
+    ...(lists && { entry: packEntry({ before: found.before, after: found.after, ...lists }) }),
+    files: [file],
+  }
+}

@@ -1,0 +1,137 @@
+import { saveBlob } from '../../core/content.ts'
+import type { Format, FormatAction } from '../../core/format.ts'
+import { closeTaskGroup, createTaskGroup, dispatchTask } from '../../core/tasks.ts'
+import type { Staged } from '../../store/blobs.ts'
+import { contentTargets } from './content-targets.ts'
+import { apiRoot, findTarget, hrefOf } from './hrefs.ts'
+import { invalid, invalidField } from './invalid.ts'
+import { postponed, taskAnswer, taskGroupAnswer } from './operations.ts'
+import { permitCopy } from './permit.ts'
+import type { Answer, Call, Endpoint, Target } from './resource.ts'
+
+/** The endpoints that formats have of their own: `rpm/copy/`. */
+export function actionEndpoints(format: Format): Endpoint[] {
+  return (format.actions ?? []).map((action) => ({
+    name: action.operationId,
+    method: 'POST',
+    url: `${apiRoot}${action.path}/`,
+    documented: `${apiRoot}${action.path}/`,
+    operationId: action.operationId,
+    tag: tagOf(action.path),
+    summary: action.summary,
+    body: {
+      schema: action.schema,
+      fields: action.fields,
+      form: Object.values(action.fields).some(({ format: kind }) => kind === 'binary'),
+    },
+    answers: { 202: action.group ? taskGroupAnswer : taskAnswer },
+    allow: 'authenticated',
+    run: (call) => start(call, action),
+  }))
+}
+
+const tagOf = (path: string) =>
+  path
+    .split('/')
+    .map((word) => word[0]!.toUpperCase() + word.slice(1))
+    .join(': ')
+
+async function start(call: Call, action: FormatAction): Promise<Answer> {
+  const raw = Object.fromEntries(Object.entries(call.body).map(([name, value]) => [name, isTarget(value) ? value.prn : value]))
+  const { exclusive, shared } = action.resources(raw)
+  const locks = { exclusive: await prnsOf(call, exclusive), shared: await prnsOf(call, shared) }
+  await permitCopy(call, locks.exclusive, locks.shared)
+  const args = action.kind === 'copy' ? await copyArguments(call) : await plainArguments(call)
+  const task = { name: action.task, kind: action.kind, args, ...locks }
+  if (!action.group) return postponed(call, task)
+  const group = await createTaskGroup(call.ctx.db, action.summary)
+  await dispatchTask(call.ctx, { ...task, userId: call.user!.id, cid: call.cid, groupId: group.id })
+  await closeTaskGroup(call.ctx.db, group.id)
+  return { status: 202, body: { task_group: hrefOf(call.registry, 'task_group', group) } }
+}
+
+function isTarget(value: unknown): value is Target {
+  return typeof value === 'object' && value !== null && 'prn' in value && 'kind' in value
+}
+
+/** What hrefs name: repositories, versions by the repository that they are of. */
+async function prnsOf(call: Call, names: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(names.map((name) => repositoryNamed(call, name)))
+  return [...new Set(found)]
+}
+
+async function repositoryNamed(call: Call, name: string): Promise<string> {
+  const repository = name.replace(/versions\/\d+\/$/, '')
+  const found = await findTarget(call, repository, ['repository', 'version'])
+  if (found === 'unknown') throw invalid([`URI not valid: ${name}`])
+  if (typeof found === 'string') throw invalid([`URI ${name} not found for repository.`])
+  return found.prn
+}
+
+/** Values of a body as a task's arguments: what hrefs name by id, files as digests of kept blobs. */
+async function plainArguments(call: Call): Promise<Record<string, unknown>> {
+  const args: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(call.body)) {
+    if (isTarget(value)) args[`${name}Id`] = value.id
+    else if (isStaged(value)) args['sha256'] = await keep(call, value)
+    else args[name] = value
+  }
+  return args
+}
+
+function isStaged(value: unknown): value is Staged {
+  return typeof value === 'object' && value !== null && 'digests' in value
+}
+
+async function keep({ ctx }: Call, file: Staged): Promise<string> {
+  await file.keep()
+  await saveBlob(ctx.db, file.digests, file.size)
+  return file.digests.sha256
+}
+
+interface CopyConfig {
+  source_repo_version: string
+  dest_repo: string
+  dest_base_version?: number
+  content?: string[]
+}
+
+const copyMembers = ['source_repo_version', 'dest_repo', 'dest_base_version', 'content']
+
+/** The arguments of core/copy.ts, from the list of copies that Pulp's clients send. */
+async function copyArguments(call: Call): Promise<Record<string, unknown>> {
+  const { config, dependency_solving: dependencySolving = true } = call.body
+  const list: unknown = typeof config === 'string' ? JSON.parse(config) : config
+  if (!Array.isArray(list) || list.length === 0) throw invalidField('config', 'A list of copies is needed.')
+  const copies = []
+  for (const entry of list) copies.push(await copyOf(call, checkEntry(entry)))
+  return { copies, dependencySolving }
+}
+
+function checkEntry(entry: unknown): CopyConfig {
+  const given = (entry ?? {}) as Record<string, unknown>
+  for (const name of copyMembers.slice(0, 2))
+    if (typeof given[name] !== 'string') throw invalid([`Invalid config: '${name}' is a required property`])
+  const unknown = Object.keys(given).find((name) => !copyMembers.includes(name))
+  if (unknown) throw invalid([`Invalid config: Additional properties are not allowed ('${unknown}' was unexpected)`])
+  return given as unknown as CopyConfig
+}
+
+async function copyOf(call: Call, { source_repo_version, dest_repo, dest_base_version, content }: CopyConfig) {
+  const source = await targetOf(call, source_repo_version, 'version')
+  const destination = await targetOf(call, dest_repo, 'repository')
+  if (source.type !== destination.type) throw invalid([`${source_repo_version} is of another type than ${dest_repo}.`])
+  return {
+    sourceVersionId: source.id,
+    repositoryId: destination.id,
+    baseVersion: dest_base_version ?? null,
+    content: content ? (await contentTargets(call, 'config', content)).map(({ id }) => id) : null,
+  }
+}
+
+async function targetOf(call: Call, value: string, kind: 'version' | 'repository'): Promise<Target> {
+  const found = await findTarget(call, value, [kind])
+  if (found === 'unknown') throw invalid([`URI not valid: ${value}`])
+  if (typeof found === 'string') throw invalid([`URI ${value} not found for ${kind === 'version' ? 'repositoryversion' : 'repository'}.`])
+  return found
+}
