@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
-import { type FastifyBaseLogger, fastify } from 'fastify'
+import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
 import type { Logger } from 'pino'
 import type { Ctx, TaskEnd, TaskRunner } from './core/ctx.ts'
 import type { Format } from './core/format.ts'
@@ -123,7 +123,7 @@ async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, {
     },
     genReqId: correlationId,
     loggerInstance: ctx.log as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: 32 * 1024 * 1024,
     routerOptions: { ignoreDuplicateSlashes: false },
   })
@@ -141,9 +141,12 @@ async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, {
     server: server!,
     url: `http://${address.includes(':') ? `[${address}]` : address}:${chosen}`,
     async close() {
+      const closed = new Promise<void>((done) => server!.close(() => done()))
+      server!.closeIdleConnections()
       const late = setTimeout(() => server!.closeAllConnections(), grace)
-      await app.close()
+      await closed
       clearTimeout(late)
+      await app.close()
     },
   }
 }

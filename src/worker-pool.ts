@@ -70,7 +70,7 @@ export function openPool(options: PoolOptions): Pool {
   }
 
   function start(): void {
-    const hand = new SharedArrayBuffer(8)
+    const hand = new SharedArrayBuffer(16)
     const worker = new Worker(options.entry, {
       workerData: { ...options.thread, hand } satisfies ThreadData,
       resourceLimits: { maxOldGenerationSizeMb: options.memory ?? 400 },
@@ -168,6 +168,8 @@ export function openPool(options: PoolOptions): Pool {
       stopping = true
       clearInterval(timer)
       await busy
+      // First all are told not to take what one of them gives back.
+      for (const { hand } of threads) Atomics.store(hand, 1, 1n)
       for (const thread of threads) say(thread, 'stop')
       const all = Promise.all([...threads].map(({ exited }) => exited))
       const late = setTimeout(() => {

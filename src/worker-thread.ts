@@ -14,7 +14,7 @@ export interface ThreadData {
   changes: SharedArrayBuffer
   logLevel: string
   workerId: number
-  /** One cell: the id of the task in hand, 0 for none. It outlives a crash of the thread. */
+  /** Two cells: the id of the task in hand, 0 for none (it outlives a crash of the thread); and 1 when no more may be taken. */
   hand: SharedArrayBuffer
 }
 
@@ -42,7 +42,7 @@ export async function runWorker({ works, formats }: Worker): Promise<void> {
   const ctx = await openCtx({ ...opening, formats, log, runner })
 
   async function work(ctx: Ctx): Promise<void> {
-    while (!stop.signal.aborted) {
+    while (Atomics.load(inHand, 1) === 0n) {
       const claim = await claimTask(ctx.db, workerId)
       if (!claim) return
       Atomics.store(inHand, 0, BigInt(claim.task.id))
@@ -59,13 +59,14 @@ export async function runWorker({ works, formats }: Worker): Promise<void> {
     // What goes wrong outside of a task's work (the database is gone) rejects this and so ends the thread; the pool tells why.
     looking ??= work(ctx).then(() => {
       looking = undefined
-      if (again && !stop.signal.aborted) look()
+      if (again && Atomics.load(inHand, 1) === 0n) look()
       else say('idle')
     })
   }
   const stopped = Promise.withResolvers<void>()
   port.on('message', (message: ToThread) => {
     if (message === 'look') return look()
+    Atomics.store(inHand, 1, 1n)
     stop.abort(new Error('stopped'))
     stopped.resolve()
   })

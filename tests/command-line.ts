@@ -8,7 +8,11 @@ export interface Ran {
 }
 
 /** Runs a command line in this process, as a pipe would see it. */
-export async function runCli(words: readonly string[], env: NodeJS.ProcessEnv = {}, signal = new AbortController().signal): Promise<Ran> {
+export async function runCli(
+  words: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+  signal = new AbortController().signal,
+): Promise<Ran> {
   const [out, err] = [new PassThrough(), new PassThrough()]
   const texts = Promise.all([out.setEncoding('utf8').toArray(), err.setEncoding('utf8').toArray()])
   const code = await runCommandLine(words, { out, err, env, signal })

@@ -11,7 +11,10 @@ import { describeApi, documentOf } from '../src/http/pulp/register.ts'
 
 type Json = Record<string, any>
 
-const reference = join(import.meta.dirname, '../../shared/reference/pulp/openapi-core-3.81-rpm-3.30-deb-3.6-container-2.25.json.gz')
+const reference = join(
+  import.meta.dirname,
+  '../../shared/reference/pulp/openapi-core-3.81-rpm-3.30-deb-3.6-container-2.25.json.gz',
+)
 
 /** Why parts of Pulp's API are not there. Each path that has no counterpart falls under the first pattern that fits. */
 const leftOut: readonly (readonly [RegExp, string])[] = [
@@ -64,7 +67,11 @@ export function compareDocuments(theirs: Json, ours: Json): { lacks: Lack[]; lef
       if (found.length === 0) same += 1
     }
   }
-  return { lacks: lacks.filter(({ where, what }) => !tolerated.some((each) => each.test(`${where} ${what}`))), leftOut: missing, same }
+  return {
+    lacks: lacks.filter(({ where, what }) => !tolerated.some((each) => each.test(`${where} ${what}`))),
+    leftOut: missing,
+    same,
+  }
 }
 
 function compareOperations(theirs: Json, ours: Json, a: Json, b: Json): string[] {
@@ -82,7 +89,9 @@ function compareParameters(theirs: Json[], ours: Json[]): string[] {
   return theirs.flatMap((parameter) => {
     const own = ours.find(({ name }) => name === parameter['name'])
     if (!own) return [`parameter ${parameter['name']} is missing`]
-    const differs = ['in', 'explode', 'style', 'required'].filter((key) => (parameter[key] || undefined) !== (own[key] || undefined))
+    const differs = ['in', 'explode', 'style', 'required'].filter(
+      (key) => (parameter[key] || undefined) !== (own[key] || undefined),
+    )
     return [
       ...differs.map((key) => `parameter ${parameter['name']}: ${key} is ${own[key]} instead of ${parameter[key]}`),
       ...compareSchemas({}, {}, parameter['schema'], own['schema'], `parameter ${parameter['name']}`),
@@ -123,8 +132,7 @@ function compareSchemas(theirs: Json, ours: Json, schemaA: Json, schemaB: Json, 
   const found: string[] = []
   if (a['type'] && a['type'] !== b['type']) found.push(`${where}: type is ${b['type']} instead of ${a['type']}`)
   if (a['format'] && a['format'] !== b['format']) found.push(`${where}: format is ${b['format']} instead of ${a['format']}`)
-  for (const flag of ['nullable', 'writeOnly'])
-    if (a[flag] && !b[flag]) found.push(`${where}: is not ${flag}`)
+  for (const flag of ['nullable', 'writeOnly']) if (a[flag] && !b[flag]) found.push(`${where}: is not ${flag}`)
   if (a['enum']) {
     const gone = a['enum'].filter((value: string) => !b['enum']?.includes(value) && !isElsewhere(value))
     if (gone.length > 0) found.push(`${where}: lacks ${[...new Set(gone)].join(', ')}`)
@@ -191,5 +199,6 @@ if (import.meta.main) {
   const result = compareDocuments(theirs, ownDocument())
   for (const { where, what } of result.lacks) console.log(`${where}: ${what}`)
   console.log(`${result.same} operations are the same, ${result.lacks.length} differences.`)
-  if (process.argv.includes('--write')) writeFileSync(join(import.meta.dirname, '../docs/pulp-compatibility.md'), renderPage(result))
+  if (process.argv.includes('--write'))
+    writeFileSync(join(import.meta.dirname, '../docs/pulp-compatibility.md'), renderPage(result))
 }

@@ -50,13 +50,20 @@ export async function openPulp(t: TestContext, db: Db, config: Partial<Ctx['conf
       url: path.startsWith('/') ? path : `${api}${path}`,
       headers: {
         ...(as === null ? {} : { authorization: `Basic ${Buffer.from(`${as}:${password}`).toString('base64')}` }),
-        ...(body !== undefined && typeof body !== 'string' && !Buffer.isBuffer(body) ? { 'content-type': 'application/json' } : {}),
+        ...(body !== undefined && typeof body !== 'string' && !Buffer.isBuffer(body)
+          ? { 'content-type': 'application/json' }
+          : {}),
         ...headers,
       },
       ...(body === undefined ? {} : { payload: typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body) }),
     } as InjectOptions)
     const isJson = String(answer.headers['content-type']).startsWith('application/json')
-    return { status: answer.statusCode, headers: answer.headers, text: answer.body, body: isJson && answer.body ? JSON.parse(answer.body) : undefined }
+    return {
+      status: answer.statusCode,
+      headers: answer.headers,
+      text: answer.body,
+      body: isJson && answer.body ? JSON.parse(answer.body) : undefined,
+    }
   }
   return {
     ctx,
@@ -73,7 +80,8 @@ export async function openPulp(t: TestContext, db: Db, config: Partial<Ctx['conf
 
 /** Does all tasks that wait. */
 export async function work(ctx: Ctx): Promise<void> {
-  for (let claimed = await claimTask(ctx.db, null); claimed; claimed = await claimTask(ctx.db, null)) await runTask(ctx, claimed.task)
+  for (let claimed = await claimTask(ctx.db, null); claimed; claimed = await claimTask(ctx.db, null))
+    await runTask(ctx, claimed.task)
 }
 
 /** Somebody with the given roles on everything. */

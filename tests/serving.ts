@@ -115,28 +115,16 @@ export async function addFile(
   { blobId, size, checksum }: NewFile,
 ): Promise<{ id: number; contentId: number }> {
   const at = now()
-  const key = newUuid()
+  const packed = { pack_id: null, entry_at: 0, entry_length: 0 }
+  const row = { uuid: newUuid(), type: 'file.file', key: newUuid(), variant: '', slot: path, meta: '{}', labels: '{}', ...packed }
   const content = await db
     .insertInto('content')
-    .values({
-      ...{
-        uuid: newUuid(),
-        type: 'file.file',
-        key,
-        variant: '',
-        slot: path,
-        meta: '{}',
-        pack_id: null,
-        entry_at: 0,
-        entry_length: 0,
-      },
-      ...{ labels: '{}', created: at, updated: at, touched: at },
-    })
+    .values({ ...row, created: at, updated: at, touched: at })
     .returning('id')
     .executeTakeFirstOrThrow()
   const name = path.slice(path.lastIndexOf('/') + 1)
-  const row = { content_id: content.id, path, name, blob_id: blobId ?? null, size: size ?? null, checksum: checksum ?? null }
-  const { id } = await db.insertInto('file').values(row).returning('id').executeTakeFirstOrThrow()
+  const file = { content_id: content.id, path, name, blob_id: blobId ?? null, size: size ?? null, checksum: checksum ?? null }
+  const { id } = await db.insertInto('file').values(file).returning('id').executeTakeFirstOrThrow()
   return { id, contentId: content.id }
 }
 

@@ -14,10 +14,18 @@ async function serve(t: TestContext, answer: (asked: Asked) => Answer): Promise<
   const server = createServer(async (request: IncomingMessage, response) => {
     const url = new URL(request.url!, 'http://x')
     const body = await text(request)
-    const call = { method: request.method!, path: url.pathname, query: url.searchParams, body: body && JSON.parse(body), authorization: request.headers.authorization }
+    const call = {
+      method: request.method!,
+      path: url.pathname,
+      query: url.searchParams,
+      body: body && JSON.parse(body),
+      authorization: request.headers.authorization,
+    }
     asked.push(call)
     const { status = 200, body: said, raw } = answer(call)
-    response.writeHead(status, { 'content-type': 'application/json' }).end(raw ?? (said === undefined ? '' : JSON.stringify(said)))
+    response
+      .writeHead(status, { 'content-type': 'application/json' })
+      .end(raw ?? (said === undefined ? '' : JSON.stringify(said)))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.after(() => server.close().closeAllConnections())
@@ -25,19 +33,32 @@ async function serve(t: TestContext, answer: (asked: Asked) => Answer): Promise<
   return { api: connect({ url, username: 'admin', password: 'pass:word' }), asked }
 }
 
-const task = (state: string, more = {}) => ({ pulp_href: '/pulp/api/v3/tasks/1/', state, error: null, created_resources: [], progress_reports: [], ...more })
+const task = (state: string, more = {}) => ({
+  pulp_href: '/pulp/api/v3/tasks/1/',
+  state,
+  error: null,
+  created_resources: [],
+  progress_reports: [],
+  ...more,
+})
 
 test('a list is read page by page, oldest first, with the credentials', async (t) => {
   const items = Array.from({ length: 5 }, (_, name) => ({ name }))
   const { api, asked } = await serve(t, ({ query }) => {
     const offset = Number(query.get('offset'))
     const limit = Number(query.get('limit'))
-    return { body: { count: 5, next: offset + limit < 5 ? 'http://elsewhere/' : null, results: items.slice(offset, offset + limit) } }
+    return {
+      body: { count: 5, next: offset + limit < 5 ? 'http://elsewhere/' : null, results: items.slice(offset, offset + limit) },
+    }
   })
   assert.deepEqual(await Array.fromAsync(api.list('remotes/rpm/rpm/', { limit: 2, name__in: ['a', 'b'] })), items)
   assert.deepEqual(
     asked.map(({ query }) => [query.get('offset'), query.get('ordering'), query.get('name__in')]),
-    [['0', 'pulp_created', 'a,b'], ['2', 'pulp_created', 'a,b'], ['4', 'pulp_created', 'a,b']],
+    [
+      ['0', 'pulp_created', 'a,b'],
+      ['2', 'pulp_created', 'a,b'],
+      ['4', 'pulp_created', 'a,b'],
+    ],
   )
   assert.equal(asked[0]!.path, '/pulp/api/v3/remotes/rpm/rpm/')
   assert.equal(asked[0]!.authorization, `Basic ${Buffer.from('admin:pass:word').toString('base64')}`)
@@ -65,16 +86,26 @@ test('creating waits for the task and returns what it made', async (t) => {
   assert.equal(asked.length, 5)
 })
 
-test('an action tells how far it is, and its failure is the server\'s sentence', async (t) => {
-  const tasks = [task('running', { progress_reports: [{ done: 3 }] }), task('failed', { error: { description: 'The upstream is gone.' } })]
-  const { api } = await serve(t, ({ method }) => (method === 'POST' ? { status: 202, body: { task: '/pulp/api/v3/tasks/1/' } } : { body: tasks.shift() }))
+test("an action tells how far it is, and its failure is the server's sentence", async (t) => {
+  const tasks = [
+    task('running', { progress_reports: [{ done: 3 }] }),
+    task('failed', { error: { description: 'The upstream is gone.' } }),
+  ]
+  const { api } = await serve(t, ({ method }) =>
+    method === 'POST' ? { status: 202, body: { task: '/pulp/api/v3/tasks/1/' } } : { body: tasks.shift() },
+  )
   const seen: number[] = []
-  await assert.rejects(api.act('repositories/1/sync/', {}, { progress: ({ progress_reports }) => seen.push(progress_reports.length) }), { name: 'Failure', message: 'The upstream is gone.' })
+  await assert.rejects(
+    api.act('repositories/1/sync/', {}, { progress: ({ progress_reports }) => seen.push(progress_reports.length) }),
+    { name: 'Failure', message: 'The upstream is gone.' },
+  )
   assert.deepEqual(seen, [1, 0])
 })
 
 test('waiting ends when it is called off', async (t) => {
-  const { api } = await serve(t, ({ method }) => (method === 'POST' ? { status: 202, body: { task: '/pulp/api/v3/tasks/1/' } } : { body: task('running') }))
+  const { api } = await serve(t, ({ method }) =>
+    method === 'POST' ? { status: 202, body: { task: '/pulp/api/v3/tasks/1/' } } : { body: task('running') },
+  )
   await assert.rejects(api.act('x/', {}, { signal: AbortSignal.timeout(100) }), { name: 'AbortError' })
 })
 
@@ -96,15 +127,23 @@ for (const [status, body, code, message] of errors)
 
 test('something that is no Pulp is told so', async (t) => {
   const { api } = await serve(t, () => ({ raw: '<html>hello</html>' }))
-  await assert.rejects(api.get('status/'), { message: /does not speak the Pulp API: its answer to GET \/pulp\/api\/v3\/status\/ is not JSON\.$/ })
+  await assert.rejects(api.get('status/'), {
+    message: /does not speak the Pulp API: its answer to GET \/pulp\/api\/v3\/status\/ is not JSON\.$/,
+  })
 })
 
 test('a server that is not there is Unreachable, with the reason', async () => {
   const api = connect({ url: 'http://127.0.0.1:9', username: 'a', password: 'b' })
-  await assert.rejects(api.get('status/'), (error) => error instanceof Unreachable && /cannot be reached \(\w/.test(error.message))
+  await assert.rejects(
+    api.get('status/'),
+    (error) => error instanceof Unreachable && /cannot be reached \(\w/.test(error.message),
+  )
 })
 
 test('nested problems become one sentence', () => {
-  assert.equal(saying('{"config": {"0": {"dest_repo": ["This field is required."]}}}'), 'config: 0: dest_repo: This field is required.')
+  assert.equal(
+    saying('{"config": {"0": {"dest_repo": ["This field is required."]}}}'),
+    'config: 0: dest_repo: This field is required.',
+  )
   assert.equal(saying('not JSON'), '')
 })

@@ -22,7 +22,8 @@ import { durationInWords, several } from './words.ts'
 /** What the demonstration came to. */
 export interface Standing {
   readonly released: Snapshot
-  readonly unreleased: Snapshot
+  /** Undefined when somebody promoted everything. */
+  readonly unreleased: Snapshot | undefined
 }
 
 /** Runs what has not been run before: the first night, the second, and the promotion of the first. Says what it does. */
@@ -43,7 +44,7 @@ export async function runNights(api: Api, train: Train, upstream: DemoUpstream, 
   const after = await snapshotsOf(api, train)
   if (complete) io.out.write(renderStanding(train, after, releaseGuard))
   const released = after.findLast(({ guard }) => guard === releaseGuard)!
-  return { released, unreleased: after.findLast(({ guard }) => guard !== releaseGuard) ?? after.at(-1)! }
+  return { released, unreleased: after.findLast(({ guard }) => guard !== releaseGuard) }
 }
 
 async function applyTrain(api: Api, train: Train): Promise<void> {

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { join, relative } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { type Api, connect } from '../api/client.ts'
 import { hasCode } from '../lib/failure.ts'
 import { serve } from '../serve.ts'
@@ -61,18 +61,30 @@ async function adminPassword(data: string, { env }: Io): Promise<{ value: string
 }
 
 function invitation({ url }: Api, { released, unreleased }: Standing, { tester, client }: Credentials, config: string): string {
-  const paths = { released: `/pulp/content/${released.path}/`, unreleased: `/pulp/content/${unreleased.path}/` }
-  const withClient = url.replace('://', `://client:${client.shown}@`)
-  const first = client.made ? '  (passwords are printed this once, and kept beside the train)' : ''
+  const content = `${url}/pulp/content/`
+  const withClient = content.replace('://', `://client:${client.shown}@`)
+  const once = client.made ? '  (passwords are printed this once, and kept beside the train)' : ''
+  const refused =
+    unreleased &&
+    `and what is not released, which is refused (403) to a client and open to a tester:
+  curl -i -u client:${client.shown} ${content}${unreleased.path}/repodata/repomd.xml
+  curl -i -u tester:${tester.shown} ${content}${unreleased.path}/repodata/repomd.xml
+`
   return `
-Try it, as a client, who may see what is released:${first}
-  curl -u client:${client.shown} ${url}${paths.released}config.repo
-  sudo dnf -y --installroot /tmp/demo --releasever 9 --repofrompath=bells,${withClient}${paths.released} --repo bells --nogpgcheck install bell
-and what is not released, which is refused (403) to a client, and open to a tester:
-  curl -i -u client:${client.shown} ${url}${paths.unreleased}repodata/repomd.xml
-  curl -i -u tester:${tester.shown} ${url}${paths.unreleased}repodata/repomd.xml
-
-Next:  bin/signalbox status --config ${relative('.', config)}   ·   README.md#five-minutes
+Try it, as a client, who may see what is released:${once}
+  curl -u client:${client.shown} ${content}${released.path}/packages/
+  sudo dnf -y --installroot /tmp/demo --releasever 9 --repofrompath=bells,${withClient}${released.path}/ --repo bells --nogpgcheck install bell
+${refused ?? ''}
+Next:  bin/signalbox status ${optionsFor(config)}   ·   README.md#five-minutes
 Ctrl-C stops; npm start continues where this left off.
 `
+}
+
+/** What other commands need to find the demonstration, relative to here where that is shorter. */
+function optionsFor(config: string): string {
+  const [file, data] = [config, dirname(dirname(config))].map((path) => {
+    const near = relative('.', path)
+    return near.startsWith('..') ? path : near
+  })
+  return `--config ${file}${data === 'var' ? '' : ` --data ${data}`}`
 }

@@ -4,7 +4,10 @@ import { test, type TestContext } from 'node:test'
 import { openProgress } from './progress.ts'
 
 function open(t: TestContext, terminal: boolean) {
-  const streams = { out: new PassThrough({ encoding: 'utf8' }), err: Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: terminal, columns: 40 }) }
+  const streams = {
+    out: new PassThrough({ encoding: 'utf8' }),
+    err: Object.assign(new PassThrough({ encoding: 'utf8' }), { isTTY: terminal, columns: 40 }),
+  }
   const display = openProgress({ ...streams, env: {}, signal: new AbortController().signal })
   t.after(() => display.close())
   return { ...streams, display }

@@ -32,33 +32,36 @@ function log({ out, err }: Io, quiet: boolean): ProgressDisplay {
 }
 
 function paint({ out, err }: Io, quiet: boolean): ProgressDisplay {
-  const lines = new Map<string, string>()
+  const states = new Map<string, string>()
   let painted = 0
+  let widest = 0
+  const clear = () => {
+    err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}\u001b[J`)
+    painted = 0
+  }
   const repaint = () => {
     // Up over what was painted, then each line anew; what is left below is cleared.
     const width = (err.columns ?? 80) - 1
-    const text = [...lines.values()].map((line) => `${fit(line, width)}\u001b[K\n`).join('')
+    const text = [...states].map(([name, state]) => `${fit(`  ${name.padEnd(widest)}   … ${state}`, width)}\u001b[K\n`).join('')
     err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}${text}\u001b[J`)
-    painted = lines.size
+    painted = states.size
   }
   const timer = setInterval(repaint, repaintEvery)
-  const widest = () => Math.max(...[...lines.keys()].map((name) => name.length))
   return {
     show(name, state, detail = '') {
-      lines.set(name, '')
-      lines.set(name, `  ${name.padEnd(widest())}   … ${state}${detail ? `   ${detail}` : ''}`)
+      widest = Math.max(widest, name.length)
+      states.set(name, `${state}${detail ? `   ${detail}` : ''}`)
     },
     finish(name, line) {
-      lines.delete(name)
-      err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}\u001b[J`)
-      painted = 0
+      states.delete(name)
+      clear()
       if (!quiet) out.write(`${line}\n`)
       repaint()
     },
     close() {
       clearInterval(timer)
-      lines.clear()
-      repaint()
+      states.clear()
+      clear()
     },
   }
 }

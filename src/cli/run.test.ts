@@ -89,10 +89,14 @@ test('a filter that selects nothing fails before anything is asked of the server
 test('with --json an error is an object too', async (t) => {
   const { code, out } = await runCli(['sync', 'bels', '--json', '--config', await trainFile(t)], { SIGNALBOX_PASSWORD: 'x' })
   assert.equal(code, 1)
-  assert.deepEqual(JSON.parse(out), { error: { code: 'not_found', message: 'No repository is called bels. Did you mean "bells"?' } })
+  assert.deepEqual(JSON.parse(out), {
+    error: { code: 'not_found', message: 'No repository is called bels. Did you mean "bells"?' },
+  })
 })
 
 test('sync --dry-run names what would be synced', async (t) => {
-  const { code, out } = await runCli(['sync', 'group:towers', '--dry-run', '--config', await trainFile(t)], { SIGNALBOX_PASSWORD: 'x' })
+  const { code, out } = await runCli(['sync', 'group:towers', '--dry-run', '--config', await trainFile(t)], {
+    SIGNALBOX_PASSWORD: 'x',
+  })
   assert.deepEqual([code, out], [0, '  bells from http://127.0.0.1:9/bells/\n1 repository would be synced.\n'])
 })

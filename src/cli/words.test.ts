@@ -5,7 +5,16 @@ import { padTo, renderTable } from './table.ts'
 import { durationInWords, several, sign, sizeInWords, stampInWords, timeInWords } from './words.ts'
 
 test('sizes have two or three digits that matter', () => {
-  assert.deepEqual([0, 999, 1000, 9_940, 58_000, 412_000_000, 1_240_000_000, 999_600_000].map(sizeInWords), ['0 B', '999 B', '1.0 kB', '9.9 kB', '58 kB', '412 MB', '1.2 GB', '1.0 GB'])
+  assert.deepEqual([0, 999, 1000, 9_940, 58_000, 412_000_000, 1_240_000_000, 999_600_000].map(sizeInWords), [
+    '0 B',
+    '999 B',
+    '1.0 kB',
+    '9.9 kB',
+    '58 kB',
+    '412 MB',
+    '1.2 GB',
+    '1.0 GB',
+  ])
 })
 
 test('counts have thousands separators and the right number of things', () => {
@@ -15,7 +24,14 @@ test('counts have thousands separators and the right number of things', () => {
 })
 
 test('durations are as exact as anyone needs', () => {
-  assert.deepEqual([0.004, 0.3, 3.21, 41.3, 127, 3725].map(durationInWords), ['0.01 s', '0.30 s', '3.2 s', '41 s', '2:07', '1:02:05'])
+  assert.deepEqual([0.004, 0.3, 3.21, 41.3, 127, 3725].map(durationInWords), [
+    '0.01 s',
+    '0.30 s',
+    '3.2 s',
+    '41 s',
+    '2:07',
+    '1:02:05',
+  ])
 })
 
 const now = new Date('2026-11-23T02:30:00Z')
@@ -36,7 +52,16 @@ test('signs are coloured on a terminal only, and not when NO_COLOR is set', () =
 })
 
 test('tables are aligned by what is seen, without blanks at the end', () => {
-  assert.equal(renderTable([['a', 'long'], ['\u001b[32mbbb\u001b[0m', 'c']], { gap: '  ' }), 'a    long\n\u001b[32mbbb\u001b[0m  c\n')
+  assert.equal(
+    renderTable(
+      [
+        ['a', 'long'],
+        ['\u001b[32mbbb\u001b[0m', 'c'],
+      ],
+      { gap: '  ' },
+    ),
+    'a    long\n\u001b[32mbbb\u001b[0m  c\n',
+  )
   assert.equal(padTo('\u001b[32m✓\u001b[0m', 3), '\u001b[32m✓\u001b[0m  ')
 })
 

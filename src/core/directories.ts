@@ -153,8 +153,15 @@ async function* contentFiles({ db }: Ctx, { format, version, publication }: Targ
     last = ids.at(-1)!.content_id
     const rows = await members
       .innerJoin('file', 'file.content_id', 'membership.content_id')
+      .innerJoin('content', 'content.id', 'membership.content_id')
       .leftJoin('blob', 'blob.id', 'file.blob_id')
-      .select(({ fn }) => ['file.path', 'file.name', 'membership.added_in', fn.coalesce('blob.size', 'file.size').as('size')])
+      .select(({ fn }) => [
+        'content.type',
+        'file.path',
+        'file.name',
+        'membership.added_in',
+        fn.coalesce('blob.size', 'file.size').as('size'),
+      ])
       .where('membership.content_id', '>', first)
       .where('membership.content_id', '<=', last)
       .execute()

@@ -14,28 +14,20 @@ export interface Transfer {
   readonly slow: number
   readonly timeout: number | undefined
   received: number
+  /** How the mirror recognises the file. */
+  validator: string | undefined
   /** Whether its bytes come from more than one answer. */
   resumed: boolean
 }
 
 /** The bytes of a file. When they stop in the middle and the mirror says how to recognise the file, the rest is asked for. */
 export async function* receive(transfer: Transfer): AsyncGenerator<Uint8Array> {
-  const { requester, url, tries, signal, slow, timeout } = transfer
-  let validator: string | undefined
+  const { signal, slow, timeout } = transfer
   for (;;) {
     const begin = transfer.received
     const deadline = timeout ? AbortSignal.timeout(1000 * timeout) : undefined
     try {
-      const range: Record<string, string> = begin > 0 && validator ? { range: `bytes=${begin}-`, 'if-range': validator } : {}
-      const response = await requester.get(url, range, either(signal, deadline))
-      if (begin === 0) {
-        await expectOk(response)
-        validator = validatorOf(response)
-      } else if (!(await continuesAt(response, begin))) {
-        validator = undefined
-        throw new Trouble('closed the connection too early', { passing: true })
-      }
-      for await (const chunk of steady(response, slow)) {
+      for await (const chunk of steady(await ask(transfer, either(signal, deadline)), slow)) {
         transfer.received += chunk.length
         yield chunk
       }
@@ -43,13 +35,33 @@ export async function* receive(transfer: Transfer): AsyncGenerator<Uint8Array> {
     } catch (error) {
       signal?.throwIfAborted()
       const trouble = deadline?.aborted ? new Trouble(`took longer than ${timeout} s`, { passing: true }) : troubleOf(error)
-      if (transfer.received === 0 || !validator) throw trouble
-      // On a bad line a large file comes in many parts: it is given up when there is no progress.
-      if (transfer.received - begin >= progress) tries.count = 1
-      if (!(await tries.again(trouble, signal))) throw trouble
+      if (!(await mayGoOn(transfer, trouble, transfer.received - begin))) throw trouble
       transfer.resumed = true
     }
   }
+}
+
+/** Asks for the file, or for the rest of it. */
+async function ask(transfer: Transfer, signal: AbortSignal | undefined): Promise<Response> {
+  const { requester, url, received, validator } = transfer
+  if (received === 0 || !validator) {
+    const response = await requester.get(url, {}, signal)
+    await expectOk(response)
+    transfer.validator = validatorOf(response)
+    return response
+  }
+  const response = await requester.get(url, { range: `bytes=${received}-`, 'if-range': validator }, signal)
+  if (await continuesAt(response, received)) return response
+  transfer.validator = undefined
+  throw new Trouble('closed the connection too early', { passing: true })
+}
+
+/** Whether to ask for the rest; if not, the caller may begin again. */
+async function mayGoOn({ received, validator, tries, signal }: Transfer, trouble: Trouble, gained: number): Promise<boolean> {
+  if (received === 0 || !validator) return false
+  // On a bad line a large file comes in many parts: it is given up when there is no progress.
+  if (gained >= progress) tries.count = 1
+  return tries.again(trouble, signal)
 }
 
 function either(...signals: (AbortSignal | undefined)[]): AbortSignal | undefined {

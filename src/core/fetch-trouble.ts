@@ -36,14 +36,14 @@ export class Trouble extends Error {
 
 const longestWait = 60_000
 
-const passingStatuses = [408, 425, 429, 500, 502, 503, 504]
+const passingStatuses = new Set([408, 425, 429, 500, 502, 503, 504])
 
 /** What an answer other than the wanted one means. */
 export function troubleOfStatus(status: number, retryAfter: string | string[] | undefined): Trouble {
   const message = `answered ${status}`
   if (status === 404 || status === 410) return new Trouble(message, { kind: 'gone' })
   const wait = status === 429 || status === 503 ? parseRetryAfter(String(retryAfter)) : 0
-  return new Trouble(message, { passing: passingStatuses.includes(status), wait })
+  return new Trouble(message, { passing: passingStatuses.has(status), wait })
 }
 
 /** Seconds or a date; unreadable ones count as none. */

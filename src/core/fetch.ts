@@ -97,6 +97,7 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
         slow,
         timeout: access.totalTimeout,
         received: 0,
+        validator: undefined,
         resumed: false,
       }
       try {

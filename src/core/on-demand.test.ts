@@ -225,10 +225,11 @@ forEachDatabase((engine, open) => {
 
 async function start(t: TestContext, open: OpenTestDatabase) {
   // What is under way ends before its database does: hooks run in the order of their registration.
-  let onDemand: OnDemand | undefined
-  t.after(() => onDemand?.[Symbol.asyncDispose]())
+  const opened: OnDemand[] = []
+  t.after(() => opened[0]?.[Symbol.asyncDispose]())
   const ctx = await openTestCtx(t, await open(t))
-  onDemand = openOnDemand(ctx)
+  const onDemand = openOnDemand(ctx)
+  opened.push(onDemand)
   return { ctx, onDemand }
 }
 

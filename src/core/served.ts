@@ -69,19 +69,23 @@ export function openResolver(ctx: Ctx) {
   async function resolve(distribution: Row<'distribution'>, path: string | undefined, origin: string): Promise<Served> {
     if (path === undefined) return { kind: 'redirect' }
     const points = await target(distribution)
-    const text = distributionFile(ctx, distribution, points, path, origin)
-    if (text !== undefined) return { kind: 'text', path, body: text, headers: points?.format.headers?.(path) ?? {} }
-    if (!points) return { kind: 'missing', ...(pointsNowhere(distribution) && { reason: nowhere }) }
+    const make = (name: string) => distributionFile(ctx, distribution, points, name, origin)
+    const body = make(path)
+    if (body !== undefined) return { kind: 'text', path, body, headers: points?.format.headers?.(path) ?? {} }
+    if (!points) return pointsNowhere(distribution) ? { kind: 'missing', reason: nowhere } : { kind: 'missing' }
+    if (path === '' || path.endsWith('/')) return resolveDirectory(points, path, make)
+    const file = await findFile(ctx.db, points, path)
+    return file ?? { kind: (await directories.has(points, `${path}/`)) ? 'redirect' : 'missing' }
+  }
 
-    const isDirectory = path === '' || path.endsWith('/')
-    const file = await findFile(ctx.db, points, isDirectory ? `${path}index.html` : path)
-    if (file) return file
-    if (!isDirectory) return (await directories.has(points, `${path}/`)) ? { kind: 'redirect' } : { kind: 'missing' }
+  async function resolveDirectory(points: Target, path: string, make: (name: string) => string | undefined): Promise<Served> {
+    const index = await findFile(ctx.db, points, `${path}index.html`)
+    if (index) return index
     const directory = await directories.list(points, path)
     if (!directory) return { kind: 'missing' }
     const made = path === '' ? (points.format.distributionFiles ?? []) : []
-    const also = made.filter((name) => distributionFile(ctx, distribution, points, name, origin) !== undefined)
-    return { kind: 'directory', directory: also.length > 0 ? withFiles(directory, also) : directory }
+    const names = made.filter((name) => make(name) !== undefined)
+    return { kind: 'directory', directory: names.length > 0 ? withFiles(directory, names) : directory }
   }
 
   return { resolve }
@@ -256,6 +260,10 @@ async function findContentFile(db: Db, { format, version, publication }: Target,
     .where((row) => row.or([row('membership.removed_in', 'is', null), row('membership.removed_in', '>', version.number)]))
     .orderBy('file.id', 'desc')
   if (!placed) return query.where('file.path', '=', path).limit(1).executeTakeFirst()
-  const rows = await query.where('file.name', '=', path.slice(path.lastIndexOf('/') + 1)).execute()
+  const rows = await query
+    .innerJoin('content', 'content.id', 'file.content_id')
+    .select('content.type')
+    .where('file.name', '=', path.slice(path.lastIndexOf('/') + 1))
+    .execute()
   return rows.find((file) => placed(file, layout) === path)
 }

@@ -87,8 +87,12 @@ const recountEvery = 10 * 60_000
 /** Adds up only what is new since the last scrape, and everything anew from time to time because blobs are deleted as well. */
 function gaugeBlobs({ db, blobs }: Pick<Ctx, 'db' | 'blobs'>, registry: Registry): void {
   const registers = [registry]
-  const count = new Gauge({ name: 'signalbox_blobs', help: 'Stored blobs.', registers })
-  const bytes = new Gauge({ name: 'signalbox_blob_bytes', help: 'Bytes of stored blobs.', registers })
+  const collect = async () => {
+    busy ??= addUp().finally(() => (busy = undefined))
+    await busy
+  }
+  const count = new Gauge({ name: 'signalbox_blobs', help: 'Stored blobs.', registers, collect })
+  const bytes = new Gauge({ name: 'signalbox_blob_bytes', help: 'Bytes of stored blobs.', registers, collect })
   let sum = { last: 0, count: 0, bytes: 0, at: performance.now() }
   let busy: Promise<void> | undefined
 
@@ -118,8 +122,6 @@ function gaugeBlobs({ db, blobs }: Pick<Ctx, 'db' | 'blobs'>, registry: Registry
     registers,
     async collect() {
       for (const [kind, value] of Object.entries(await blobs.space())) disk.set({ kind }, value)
-      busy ??= addUp().finally(() => (busy = undefined))
-      await busy
     },
   })
 }

@@ -102,6 +102,14 @@ test('xz data with a dictionary above 64 MiB is refused', async (t) => {
   if (packed) await assert.rejects(unpack(packed), isFailure(/too much memory/))
 })
 
+test('zero bytes may follow xz data', async (t) => {
+  const packed = pack(t, 'xz -1', text)
+  if (packed)
+    assert.ok(
+      (await unpack(Buffer.concat([packed, Buffer.alloc(8), packed, Buffer.alloc(4)]), { step: 3 })).length === 2 * text.length,
+    )
+})
+
 test('two xz streams can be read in turns', async (t) => {
   const packed = pack(t, 'xz -1', text)
   if (!packed) return

@@ -18,7 +18,7 @@ interface Library {
 const field = { bufferSize: 0, input: 1, inputDone: 2, inputSize: 3, output: 4, outputSize: 5 } as const
 // What get_next_output answers (enum xz_ret of xz-embedded); everything else means damage.
 const answers = { ok: 0, end: 1, memoryLimit: 4, noProgress: 8 } as const
-const smallest = 32
+const footerEnd = Buffer.from('YZ')
 
 /**
  * Unpacks xz, also several streams after each other. Dictionaries above 64 MiB are refused.
@@ -28,15 +28,20 @@ const smallest = 32
  */
 export async function* unxz(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const decoder = await openDecoder()
-  let size = 0
+  let tail = Buffer.alloc(0)
   for await (const chunk of bytes) {
-    size += chunk.length
+    tail = Buffer.concat([tail, withoutPadding(chunk).subarray(-2)]).subarray(-2)
     for (let start = 0; start < chunk.length; start += decoder.inputSize)
       yield* decoder.unpack(chunk.subarray(start, start + decoder.inputSize))
   }
-  // The decoder takes the beginning of a header for the end of the data.
-  if (size < smallest || size % 4 !== 0) throw cutShort()
+  // The decoder does not mind half a header or footer.
+  if (!tail.equals(footerEnd)) throw cutShort()
   yield* decoder.unpack(new Uint8Array())
+}
+
+/** Zero bytes may follow the data. */
+function withoutPadding(chunk: Uint8Array): Uint8Array {
+  return chunk.subarray(0, chunk.findLastIndex((byte) => byte !== 0) + 1)
 }
 
 async function openDecoder() {

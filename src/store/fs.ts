@@ -1,6 +1,6 @@
 import { createReadStream, openSync } from 'node:fs'
 import { type FileHandle, mkdir, open, opendir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { newUuid } from '../lib/uuid.ts'
@@ -28,8 +28,7 @@ const readSize = 1 << 18
 export async function openFsBlobs(directory: string): Promise<FsBlobStore> {
   const root = join(directory, 'sha256')
   const scratch = join(directory, 'tmp')
-  for (const each of [root, scratch]) await translated(mkdir(each, { recursive: true }))
-  await syncDirectory(directory)
+  for (const each of [root, scratch]) await makeTree(each)
   const place: Place = { pathOf, temporary: () => join(scratch, newUuid()), ensure: openEnsure(root) }
 
   function pathOf(sha256: string): string {
@@ -185,7 +184,7 @@ function openScratchFile(place: Place) {
     batch = []
     length = 0
     handle ??= await begin()
-    writing = translated(writeAll(handle, chunks))
+    writing = writeAll(handle, chunks)
     // It is awaited later; until then a rejection is not unhandled.
     writing.catch(() => {})
   }
@@ -200,7 +199,7 @@ function openScratchFile(place: Place) {
   async function keep(target: string, ensureDirectory: () => Promise<string>) {
     if (inMemory) {
       handle = await begin()
-      await translated(writeAll(handle, batch))
+      await writeAll(handle, batch)
     }
     await translated(handle!.sync())
     await close()
@@ -210,12 +209,6 @@ function openScratchFile(place: Place) {
     path = target
     begun = false
     await translated(syncDirectory(directory))
-  }
-
-  function openFile(): Readable {
-    if (inMemory) return Readable.from(batch, { objectMode: false })
-    // Opened at once, because the file may be moved before the stream would open it.
-    return createReadStream(path, { fd: openSync(path, 'r'), start: 0, highWaterMark: batchSize })
   }
 
   async function close() {
@@ -230,12 +223,17 @@ function openScratchFile(place: Place) {
     if (begun) await rm(path, { force: true })
     begun = false
   }
-  return { add, finish, keep, open: openFile, discard }
+  return { add, finish, keep, open: () => (inMemory ? Readable.from(batch, { objectMode: false }) : openAtOnce(path)), discard }
+}
+
+/** Not when the stream is first read: the file may have been moved by then. */
+function openAtOnce(path: string): Readable {
+  return createReadStream(path, { fd: openSync(path, 'r'), start: 0, highWaterMark: batchSize })
 }
 
 async function writeAll(handle: FileHandle, chunks: readonly Uint8Array[]) {
   for (let rest = chunks; rest.length > 0; ) {
-    const { bytesWritten } = await handle.writev(rest)
+    const { bytesWritten } = await translated(handle.writev(rest))
     rest = after(rest, bytesWritten)
   }
 }
@@ -270,6 +268,16 @@ async function makeDirectory(parent: string, directory: string): Promise<string>
   await translated(mkdir(directory, { recursive: true }))
   await translated(syncDirectory(parent))
   return directory
+}
+
+/** Makes a directory and those above it that are missing, so that all of them survive a power cut. */
+async function makeTree(directory: string) {
+  const first = await translated(mkdir(directory, { recursive: true }))
+  if (!first) return
+  for (let made = resolve(directory); ; made = dirname(made)) {
+    await syncDirectory(dirname(made))
+    if (made === resolve(first)) return
+  }
 }
 
 async function syncDirectory(directory: string) {

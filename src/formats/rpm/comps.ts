@@ -97,7 +97,7 @@ function readGroup(element: Element): Record<string, unknown> {
 }
 
 /** How a group holds a package, as libcomps numbers it. */
-export const packageTypes = { default: 0, optional: 1, conditional: 2, mandatory: 3, unknown: 4 } as const
+const packageTypes = { default: 0, optional: 1, conditional: 2, mandatory: 3, unknown: 4 } as const
 
 function readPackages(group: Element): unknown[] {
   const packages = childrenOf(childOf(group, 'packagelist') ?? group, 'packagereq').map(({ text, attributes }) => {

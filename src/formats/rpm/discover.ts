@@ -6,6 +6,7 @@ import { describePackage } from './package.ts'
 import { keyOf, type ReadPackage, readPackages } from './package-lists.ts'
 import { nevraOf, pathOf, type PrimaryPackage } from './primary.ts'
 import { carriedRecords, type Snapshot, takeSnapshot, typeOf } from './snapshot.ts'
+import { renderTreeinfo } from './treeinfo.ts'
 import { readUpdateinfo } from './updateinfo.ts'
 import { openRecord, placesOf, readRecord } from './upstream-repository.ts'
 
@@ -25,7 +26,7 @@ export async function* discover(upstream: Upstream, options: SyncOptions, isComp
     const file = { path, size, checksum: `${checksum.type}:${checksum.value}`, staged: repository.files.get(type)!, urls }
     yield { kind: 'content', batch: [describeMetadataFile(type, file)] }
   }
-  if (tree) yield { kind: 'content', batch: [await tree.describe()] }
+  if (tree) yield { kind: 'content', batch: [tree] }
   if (isComplete) yield* discoverFiles(snapshot, options)
   yield { kind: 'fingerprint', value: snapshot.fingerprint, unchanged: false }
 }
@@ -94,14 +95,15 @@ async function* discoverAdvisories({ repository }: Snapshot, { progress }: SyncO
 }
 
 /** The upstream's own metadata files. They come last, when nothing can fail any more: from here on they are the core's to dispose of. */
-async function* discoverFiles({ repository, tree, extras }: Snapshot, options: SyncOptions): AsyncGenerator<Discovered> {
+async function* discoverFiles({ repository, tree, extras, release }: Snapshot, options: SyncOptions): AsyncGenerator<Discovered> {
   const { repomd, repomdFile, files } = repository
-  const treeinfo = await tree?.rewritten()
   const verbatim = [
     ...repomd.records.map(({ type, href }) => ({ path: pathOf(href), staged: files.get(type)! })),
     ...extras,
     { path: 'repodata/repomd.xml', staged: repomdFile },
   ]
+  const treeinfo = tree && (await renderTreeinfo({ meta: tree.meta, entry: async () => Buffer.from(tree.entry ?? []) }))
   if (treeinfo) yield { kind: 'verbatim', path: treeinfo.path, staged: await options.stage(treeinfo.body) }
+  release()
   for (const { path, staged } of verbatim) yield { kind: 'verbatim', path, staged }
 }

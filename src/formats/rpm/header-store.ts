@@ -14,6 +14,8 @@ export const introLength = 16
 // As much as rpm itself takes.
 const mostEntries = 0xffff
 const mostData = 64 * 1024 * 1024
+/** Of lists. The largest packages have some hundred thousand files. */
+const mostItems = 4 * 1024 * 1024
 
 interface Entry {
   type: number
@@ -49,6 +51,7 @@ export function parseStore(body: Buffer, entries: number, wrong: (why: string) =
     const width = widths[entry.type] ?? wrong(`tag ${tag} has the unknown type ${entry.type}`)
     if (entry.offset < 0 || entry.offset + entry.items * Math.max(width, 1) > data.length)
       wrong(`tag ${tag} lies outside its header`)
+    if (entry.type !== binaryType && entry.items > mostItems) wrong(`tag ${tag} claims ${entry.items} items`)
     if (!index.has(tag)) index.set(tag, entry)
   }
 

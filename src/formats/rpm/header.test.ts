@@ -226,11 +226,12 @@ for (const [what, bytes, message] of [
   ['an entry before the data', packageOf(corrupt(8, 0x80000000)), /lies outside its header/],
   ['an entry of more items than there are bytes', packageOf(corrupt(12, 0xffffffff)), /lies outside its header/],
   ['an entry of an unknown type', packageOf(corrupt(4, 99)), /unknown type 99/],
+  ['an endless list', packageOf(longList()), /claims 5000000 items/],
   ['a text without its end', packageOf(endless()), /does not end/],
   ['a header without a name', packageOf(headerOf({ [tags.version]: '1' })), /has no name/],
 ] as const)
   test(`${what} is refused, naming the file`, async () => {
-    await assert.rejects(parseHeader(chunks(bytes), 'odd.rpm'), (error: Error) => {
+    await assert.rejects(parseHeader(chunks(bytes, 4096), 'odd.rpm'), (error: Error) => {
       assert.equal((error as { code?: string }).code, 'invalid')
       assert.match(error.message, /^odd\.rpm is not an RPM package: /)
       assert.match(error.message, message)
@@ -249,5 +250,12 @@ function corrupt(offset: number, value: number): Buffer {
 function endless(): Buffer {
   const header = headerOf({ [tags.name]: 'a' })
   header[header.length - 1] = 0x61
+  return header
+}
+
+/** A header with a list of empty texts, in as many bytes. */
+function longList(): Buffer {
+  const header = headerOf({ [tags.baseNames]: ['\0'.repeat(5_000_000 - 1)] })
+  header.writeUInt32BE(5_000_000, 16 + 12)
   return header
 }

@@ -20,7 +20,7 @@ const mostCompsBytes = 256 * 1024 * 1024
  */
 export async function inspect(upload: Uploaded): Promise<Described[]> {
   const { fields } = upload
-  const snippet = String(fields['snippet'] ?? '')
+  const snippet = textOf(fields['snippet'])
   switch (upload.type) {
     case 'rpm.package':
       return [await inspectPackage(fileOf(upload), fields['relative_path'])]
@@ -33,17 +33,20 @@ export async function inspect(upload: Uploaded): Promise<Described[]> {
     case 'rpm.modulemd_defaults':
       return [
         describeDefaults(
-          { module: String(fields['module']), stream: String(fields['stream']), profiles: fields['profiles'] },
+          { module: textOf(fields['module']), stream: textOf(fields['stream']), profiles: fields['profiles'] },
           snippet,
         ),
       ]
-    case 'rpm.modulemd_obsolete': {
-      const { snippet: _, ...meta } = fields
-      return [describeObsolete(meta, snippet)]
-    }
+    case 'rpm.modulemd_obsolete':
+      return [describeObsolete(fields, snippet)]
     default:
       throw new Failure('invalid', `Content of type ${upload.type} cannot be uploaded.`)
   }
+}
+
+/** Fields were checked when the request came in: what should be a text is one. */
+function textOf(field: unknown): string {
+  return typeof field === 'string' ? field : ''
 }
 
 type UploadedFile = NonNullable<Uploaded['file']>
@@ -71,7 +74,7 @@ async function inspectPackage(file: UploadedFile, asked: unknown): Promise<Descr
 }
 
 function inspectModulemd(fields: Record<string, unknown>, snippet: string): Described {
-  const text = (name: keyof ModulemdFields) => String(fields[name])
+  const text = (name: keyof ModulemdFields) => textOf(fields[name])
   return describeModulemd(
     {
       name: text('name'),
@@ -86,7 +89,7 @@ function inspectModulemd(fields: Record<string, unknown>, snippet: string): Desc
       artifacts: fields['artifacts'] ?? null,
       dependencies: fields['dependencies'] ?? null,
       profiles: fields['profiles'] ?? null,
-      description: String(fields['description']),
+      description: textOf(fields['description']),
       packages: fields['packages'] ?? [],
     },
   )

@@ -189,10 +189,23 @@ export function describeDefaults(fields: { module: string; stream: string; profi
   return { type: 'rpm.modulemd_defaults', key: digest, slot: fields.module, meta: { ...fields, digest }, entry, files: [] }
 }
 
+const obsoleteFields = [
+  'modified',
+  'module_name',
+  'module_stream',
+  'message',
+  'override_previous',
+  'module_context',
+  'eol_date',
+  'obsoleted_by_module_name',
+  'obsoleted_by_module_stream',
+] as const
+
 /** The end of a module's stream as content. One module may have many: other streams, contexts, times. */
-export function describeObsolete(fields: Record<string, unknown>, snippet: string): Described {
+export function describeObsolete(fields: Partial<Record<(typeof obsoleteFields)[number], unknown>>, snippet: string): Described {
   const key = [fields['module_name'], fields['module_stream'], fields['modified'], sha256(snippet)].join(':')
-  return { type: 'rpm.modulemd_obsolete', key, meta: fields, entry: Buffer.from(JSON.stringify({ snippet })), files: [] }
+  const meta = Object.fromEntries(obsoleteFields.map((name) => [name, fields[name] ?? null]))
+  return { type: 'rpm.modulemd_obsolete', key, meta, entry: Buffer.from(JSON.stringify({ snippet })), files: [] }
 }
 
 const moduleTypes = ['rpm.modulemd', 'rpm.modulemd_defaults', 'rpm.modulemd_obsolete']

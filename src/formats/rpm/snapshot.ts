@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import type { Upstream } from '../../core/fetch.ts'
-import type { SyncOptions } from '../../core/format.ts'
+import type { Described, SyncOptions } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { Staged } from '../../store/blobs.ts'
-import { discoverTree, type FoundTree } from './discover-tree.ts'
+import { discoverTree } from './discover-tree.ts'
 import { findRepository } from './mirrors.ts'
 import { type Modules, readModules } from './modulemd.ts'
 import { type Selection, selectPackages } from './package-lists.ts'
@@ -30,11 +30,13 @@ import { listSubRepository } from './sub-repository.ts'
 export interface Snapshot extends AsyncDisposable {
   repository: UpstreamRepository
   fingerprint: string
-  tree: FoundTree | undefined
+  tree: Described | undefined
   modules: Modules | undefined
   selection: Selection
   /** Files of the upstream's publication beyond those that its repomd.xml names. */
   extras: { path: string; staged: Staged }[]
+  /** From here on the downloaded files are somebody else's to dispose of. */
+  release(): void
 }
 
 const incompatible =
@@ -70,19 +72,20 @@ export async function takeSnapshot(upstream: Upstream, options: SyncOptions, isC
 async function trySnapshot(upstream: Upstream, options: SyncOptions, isComplete: boolean): Promise<Snapshot | string> {
   const { signal, remote, progress } = options
   await using opened = new AsyncDisposableStack()
+  await using downloaded = new AsyncDisposableStack()
   progress.report('sync.downloading.metadata', 'Downloading Metadata Files', { done: 0 })
   const token = typeof remote['sles_auth_token'] === 'string' ? `?${remote['sles_auth_token']}` : ''
   const { bases, repomd } = await findRepository(upstream, new URL(options.access.url), token, signal)
   const repository = await openRepository(upstream, bases, repomd, options)
-  opened.defer(() => closeRepository(repository))
+  downloaded.defer(() => closeRepository(repository))
   const key = typeof remote['gpgkey'] === 'string' ? remote['gpgkey'] : undefined
   if (key) await checkSignature(repository, key)
 
   const list = (below: readonly URL[]) => listSubRepository(upstream, below, options, opened)
   const skipsTree = skipped(options).includes('treeinfo')
-  const tree = skipsTree ? undefined : await discoverTree(upstream, bases, list, signal)
-  if (tree) opened.use(tree)
-  const fingerprint = hash([repomd.digests.sha256, tree?.fingerprint ?? '', skipsTree ? 'no tree' : '', key ?? ''])
+  const foundTree = skipsTree ? undefined : await discoverTree(upstream, bases, list, signal)
+  if (foundTree) opened.use(foundTree)
+  const fingerprint = hash([repomd.digests.sha256, foundTree?.fingerprint ?? '', skipsTree ? 'no tree' : '', key ?? ''])
   if (fingerprint === options.unchanged) return fingerprint
 
   if (isComplete) checkMirrorable(repository)
@@ -91,16 +94,20 @@ async function trySnapshot(upstream: Upstream, options: SyncOptions, isComplete:
     skipSources: skipped(options).includes('srpm'),
     keepTwins: isComplete,
     known: (keys) => options.known('rpm.package', keys),
-    check: isComplete ? checkPackage : () => {},
+    check(found) {
+      checkTrusted(found, options.allowedChecksums)
+      if (isComplete) checkPlace(found.href, found.base, [])
+    },
   })
   if (selection.wanted.size > 0) await whole(downloadRecords(repository, recordsOf(repository, ['filelists', 'other'])))
-  const extras = isComplete ? await downloadExtras(repository, opened) : []
+  const extras = isComplete ? await downloadExtras(repository, downloaded) : []
   progress.report('sync.downloading.metadata', 'Downloading Metadata Files', {
     done: 1 + repository.files.size + extras.length,
     finished: true,
   })
+  const tree = foundTree && (await whole(foundTree.describe()))
   const modules = await readRecord(repository, typeOf(repository, 'modules') ?? '')
-  const rest = opened.move()
+  const [rest, files] = [opened.move(), downloaded.move()]
   return {
     repository,
     fingerprint,
@@ -108,7 +115,11 @@ async function trySnapshot(upstream: Upstream, options: SyncOptions, isComplete:
     modules: modules && readModules(modules),
     selection,
     extras,
-    [Symbol.asyncDispose]: () => rest.disposeAsync(),
+    release: () => void files.move(),
+    async [Symbol.asyncDispose]() {
+      await files.disposeAsync()
+      await rest.disposeAsync()
+    },
   }
 }
 
@@ -152,8 +163,12 @@ function checkMirrorable({ repomd, bases }: UpstreamRepository): void {
   for (const { href, base } of repomd.records) checkPlace(href, base, bases)
 }
 
-function checkPackage({ href, base }: PrimaryPackage): void {
-  checkPlace(href, base, [])
+function checkTrusted({ checksumType, name }: PrimaryPackage, allowed: readonly string[]): void {
+  if (!allowed.includes(checksumType))
+    throw new Failure(
+      'integrity',
+      `The package ${name} has a checksum of type ${checksumType} only, which is not among those allowed: ${allowed.join(', ')}.`,
+    )
 }
 
 function checkPlace(href: string, base: string | undefined, bases: readonly URL[]): void {

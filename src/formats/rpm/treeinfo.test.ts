@@ -172,7 +172,7 @@ const base = new URL('http://up.example/os/')
 
 test('a tree carries the files of its sub-repositories, where they are served', async () => {
   const asked: string[] = []
-  const found = await discoverTree(upstreamOf({ [`${base}treeinfo`]: treeinfo }), [base], async ([url]) => {
+  const found = await discoverTree(upstreamOf({ [`${base.href}treeinfo`]: treeinfo }), [base], async ([url]) => {
     asked.push(url!.href)
     if (url!.href.includes('HA')) return undefined
     return { fingerprint: 'print', files: async () => [{ path: 'repodata/repomd.xml' }, { path: 'b/bear.rpm', size: 3 }] }
@@ -183,9 +183,9 @@ test('a tree carries the files of its sub-repositories, where they are served', 
   assert.deepEqual(
     unit.files.map(({ path, urls }) => [path, urls?.[0]?.href]),
     [
-      ['images/vmlinuz', `${base}images/vmlinuz`],
-      ['images/boot.iso', `${base}images/boot.iso`],
-      ['images/install.img', `${base}images/install.img`],
+      ['images/vmlinuz', `${base.href}images/vmlinuz`],
+      ['images/boot.iso', `${base.href}images/boot.iso`],
+      ['images/install.img', `${base.href}images/install.img`],
       ['App/repodata/repomd.xml', undefined],
       ['App/b/bear.rpm', undefined],
     ],
@@ -196,7 +196,7 @@ test('a tree carries the files of its sub-repositories, where they are served', 
 
 test('a tree that needs no other places is served as it is', async () => {
   const plain = treeinfo.replaceAll('../App', 'App')
-  const found = await discoverTree(upstreamOf({ [`${base}.treeinfo`]: plain }), [base], async () => undefined)
+  const found = await discoverTree(upstreamOf({ [`${base.href}.treeinfo`]: plain }), [base], async () => undefined)
   const unit = await found!.describe()
   assert.deepEqual([unit.files[0]!.path, await renderTreeinfo(unitsOf([unit])[0]!)], ['.treeinfo', undefined])
 })

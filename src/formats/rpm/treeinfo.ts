@@ -211,8 +211,15 @@ export function describeTree(tree: Tree, { treeinfo, images, subRepositories }: 
   return { type: 'rpm.distribution_tree', key: digest.digest('hex'), slot: 'tree', meta, entry: Buffer.from(tree.text), files }
 }
 
-/** The treeinfo file that a publication must write, because the upstream's would name other places. Undefined when it is a file of the tree. */
-export async function renderTreeinfo(unit: Pick<Unit, 'meta' | 'entry'>): Promise<{ path: string; body: Buffer } | undefined> {
-  const path = unit.meta['served_as'] as string | undefined
-  return path === undefined ? undefined : { path, body: await unit.entry() }
+/**
+ * The treeinfo file that a publication must write, because the upstream's would name other places. Undefined when it is a file of the tree.
+ * Takes the tree as it was described or as it is stored.
+ */
+export async function renderTreeinfo({
+  meta,
+  entry,
+}: Pick<Described | Unit, 'meta' | 'entry'>): Promise<{ path: string; body: Buffer } | undefined> {
+  const path = meta['served_as'] as string | undefined
+  if (path === undefined) return undefined
+  return { path, body: Buffer.from((typeof entry === 'function' ? await entry() : entry) ?? []) }
 }

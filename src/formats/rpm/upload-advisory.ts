@@ -83,9 +83,9 @@ function readPackage(value: unknown): AdvisoryPackage {
 
 function readChecksumType(value: unknown): string {
   if (value === undefined || value === null || value === '') return 'unknown'
-  const name = typeof value === 'number' ? checksumTypes[value] : String(value).toLowerCase()
-  if (!checksumTypes.some((each) => each === name)) throw new Failure('invalid', `"${String(value)}" is not supported.`)
-  return name!
+  const name = checksumTypes.find((each, number) => each === value || number === value)
+  if (!name) throw new Failure('invalid', `${JSON.stringify(value)} is not supported.`)
+  return name
 }
 
 function readReference(value: unknown): Reference {

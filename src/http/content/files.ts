@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { open } from 'node:fs/promises'
-import type { Arrival, OnDemand } from '../../core/on-demand.ts'
+import type { Arrival } from '../../core/arrival.ts'
+import type { OnDemand } from '../../core/on-demand.ts'
 import type { Served } from '../../core/served.ts'
 import type { BlobStore, Range } from '../../store/blobs.ts'
 import type { FsBlobStore } from '../../store/fs.ts'
@@ -131,9 +132,16 @@ export async function sendRemote(onDemand: OnDemand, req: IncomingMessage, res: 
   if (req.method === 'HEAD' || !(wish.status === 200 || wish.status === 206))
     return sendHead(res, wish, told, headersOf(remote, told))
   const arrival = onDemand.open(remote.fileId)
-  res.on('close', () => arrival.close())
-  if (req.headers.range === undefined) await sendArriving(res, remote, arrival)
-  else await sendArrived(req, res, remote, arrival)
+  const close = () => arrival.close()
+  // A reader may also go while nothing is written yet.
+  res.on('close', close)
+  if (res.destroyed) close()
+  try {
+    if (req.headers.range === undefined) await sendArriving(res, remote, arrival)
+    else await sendArrived(req, res, remote, arrival)
+  } finally {
+    close()
+  }
 }
 
 async function sendArriving(res: ServerResponse, remote: Remote, arrival: Arrival): Promise<void> {
@@ -163,6 +171,7 @@ function headersOf(remote: Remote, { etag, size }: Facts): string[] {
     ...aboutFile(remote),
     ...(etag ? ['ETag', etag] : []),
     ...(size === undefined ? [] : ['X-PULP-ARTIFACT-SIZE', String(size)]),
-    ...['X-PULP-CACHE', 'MISS'],
+    'X-PULP-CACHE',
+    'MISS',
   ]
 }

@@ -239,8 +239,8 @@ interface Answer {
 /** A server with a published repository at `d`, and others around it. */
 async function start(t: TestContext, open: OpenTestDatabase) {
   // What is under way ends before its database does: hooks run in the order of their registration.
-  let content: ContentHandler | undefined
-  t.after(() => content?.[Symbol.asyncDispose]())
+  const opened: ContentHandler[] = []
+  t.after(() => opened[0]?.[Symbol.asyncDispose]())
   const ctx = await openTestCtx(t, await open(t))
   const { id: repository, versions } = await addRepository(ctx)
   const files = { 'dir/a.txt': 'hello', empty: '', 'page.html': '<script>alert(1)</script>' }
@@ -252,9 +252,9 @@ async function start(t: TestContext, open: OpenTestDatabase) {
   await addDistribution(ctx, 'open/two', {})
   await addDistribution(ctx, 'hidden', { hidden: 1 })
 
-  content = openContentHandler(ctx)
-  const { handle } = content
-  const origin = await listen(t, (req, res) => handle(req, res) || res.end('not content'))
+  const content = openContentHandler(ctx)
+  opened.push(content)
+  const origin = await listen(t, (req, res) => content.handle(req, res) || res.end('not content'))
 
   function fetchPath(path: string, method = 'GET', headers: Record<string, string> = {}): Promise<Answer> {
     return new Promise((resolve, reject) => {

@@ -1,12 +1,20 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Ctx } from '../../core/ctx.ts'
 import { decideFast, type Guard, type GuardedRequest, mayDownload } from '../../core/guards.ts'
-import { openOnDemand } from '../../core/on-demand.ts'
-import { type Branch, findBranches, findDistribution, findGuards, openResolver, type Served } from '../../core/served.ts'
+import { type OnDemand, openOnDemand } from '../../core/on-demand.ts'
+import {
+  type Branch,
+  findBranches,
+  findDistribution,
+  findGuards,
+  openResolver,
+  type Resolver,
+  type Served,
+} from '../../core/served.ts'
 import { Failure } from '../../lib/failure.ts'
 import { pathOf } from '../../lib/log.ts'
 import type { Row } from '../../store/schema.ts'
-import { type Blob, headOf, type Head, sendBlob, sendFromMemory, sendRemote } from './files.ts'
+import { type Blob, headOf, type Head, sendBlob, sendFromMemory, sendRemote, type Stock } from './files.ts'
 import { renderListing } from './listing.ts'
 import { mediaTypeOf } from './media-types.ts'
 import { openFileSender } from './send-file.ts'
@@ -26,135 +34,146 @@ type Known =
   | { kind: 'redirect'; guard: Guard | null }
   | { kind: 'branches'; branches: Branch[] }
 
-const mostKnown = 50_000
+/** What answering takes. */
+interface Desk {
+  ctx: Ctx
+  resolver: Resolver
+  onDemand: OnDemand
+  stock: Stock
+  /** What is known as of now. Whoever adds to it asks again whether it still is: what was looked up meanwhile may be of before a change. */
+  known(): Map<string, Known>
+}
+
+/** A request that is being answered. `path` is what it names below /pulp/content/. */
+interface Exchange {
+  req: IncomingMessage
+  res: ServerResponse
+  path: string
+}
 
 export function openContentHandler(ctx: Ctx): ContentHandler {
-  const resolver = openResolver(ctx)
   const onDemand = openOnDemand(ctx)
-  const small = openSmallBlobs(ctx.blobs)
-  const stock = { blobs: ctx.blobs, small, files: openFileSender() }
-  let known = new Map<string, Known>()
-  let seen = ctx.changes.current()
+  const stock = { blobs: ctx.blobs, small: openSmallBlobs(ctx.blobs), files: openFileSender() }
+  const desk = { ctx, onDemand, stock, resolver: openResolver(ctx), known: openMemory(ctx) }
 
-  /** What is known as of now. Whoever adds to it asks again whether it still is: what was looked up meanwhile may be of before a change. */
-  function present(): Map<string, Known> {
-    const change = ctx.changes.current()
+  function handle(req: IncomingMessage, res: ServerResponse): boolean {
+    if (!req.url!.startsWith(contentRoot)) return handleOther(req.url!, res)
+    if (req.method === 'GET' && answerFast(desk, req, res)) return true
+    // A reader that goes away is seen by res.destroyed; the error that a late write raises tells nothing more.
+    res.on('error', () => {})
+    answer(desk, req, res).catch((error: unknown) => fail(ctx, req, res, error))
+    return true
+  }
+  return { handle, [Symbol.asyncDispose]: () => onDemand[Symbol.asyncDispose]() }
+}
+
+const mostKnown = 50_000
+
+function openMemory({ changes }: Ctx): () => Map<string, Known> {
+  let known = new Map<string, Known>()
+  let seen = changes.current()
+  return () => {
+    const change = changes.current()
     if (change !== seen || known.size > mostKnown) {
       known = new Map()
       seen = change
     }
     return known
   }
+}
 
-  function handle(req: IncomingMessage, res: ServerResponse): boolean {
-    const url = req.url!
-    if (!url.startsWith(contentRoot)) return handleOther(url, res)
-    if (req.method === 'GET' && answerFast(url, req, res)) return true
-    // A reader that goes away is seen by res.destroyed; the error that a late write raises tells nothing more.
-    res.on('error', () => {})
-    answer(req, res).catch((error: unknown) => fail(ctx, req, res, error))
-    return true
-  }
+/** Answers at once when everything is in memory. */
+function answerFast({ ctx, stock, known }: Desk, req: IncomingMessage, res: ServerResponse): boolean {
+  const url = req.url!
+  // Without escapes and query the target is the path itself.
+  if (url.includes('%') || url.includes('?')) return false
+  const entry = known().get(url.slice(contentRoot.length))
+  if (entry?.kind !== 'blob') return false
+  const bytes = stock.small.find(entry.blob.sha256)
+  if (!bytes || (entry.guard && decideFast(ctx, entry.guard, guarded(req)) !== true)) return false
+  return sendFromMemory(req, res, entry.head, bytes)
+}
 
-  function answerFast(url: string, req: IncomingMessage, res: ServerResponse): boolean {
-    // Without escapes and query the target is the path itself.
-    if (url.includes('%') || url.includes('?')) return false
-    const entry = present().get(url.slice(contentRoot.length))
-    if (entry?.kind !== 'blob') return false
-    const bytes = small.find(entry.blob.sha256)
-    if (!bytes || (entry.guard && decideFast(ctx, entry.guard, guarded(req)) !== true)) return false
-    return sendFromMemory(req, res, entry.head, bytes)
-  }
+async function answer(desk: Desk, req: IncomingMessage, res: ServerResponse): Promise<void> {
+  if (req.method !== 'GET' && req.method !== 'HEAD') return sendText(res, 405, '405: Method Not Allowed', ['Allow', 'GET,HEAD'])
+  const path = parseTarget(req.url!)
+  if (path === undefined) return sendText(res, 404, '404: Not Found')
+  const exchange = { req, res, path }
+  const memory = desk.known()
+  const entry = memory.get(path)
+  if (entry) return sendKnown(desk, exchange, entry, true)
 
-  async function answer(req: IncomingMessage, res: ServerResponse): Promise<void> {
-    if (req.method !== 'GET' && req.method !== 'HEAD') return sendText(res, 405, '405: Method Not Allowed', ['Allow', 'GET,HEAD'])
-    const path = parseTarget(req.url!)
-    if (path === undefined) return sendText(res, 404, '404: Not Found')
-    const memory = present()
-    const entry = memory.get(path)
-    if (entry) return sendKnown(req, res, path, entry, true)
+  const distribution = await findDistribution(desk.ctx.db, path)
+  const fresh = distribution ? await answerFrom(desk, exchange, distribution) : await knownBranches(desk, path)
+  if (!fresh) return
+  if (memory === desk.known()) memory.set(path, fresh)
+  return sendKnown(desk, exchange, fresh, false)
+}
 
-    const distribution = await findDistribution(ctx.db, path)
-    const fresh = distribution ? await answerFrom(req, res, path, distribution) : await knownBranches(path)
-    if (!fresh) return
-    if (memory === present()) memory.set(path, fresh)
-    return sendKnown(req, res, path, fresh, false)
-  }
+/** Answers what is not worth remembering, or says what is. */
+async function answerFrom(desk: Desk, exchange: Exchange, distribution: Row<'distribution'>): Promise<Known | undefined> {
+  const { ctx, resolver } = desk
+  const { req, path } = exchange
+  const id = distribution.guard_id
+  const guard = id === null ? null : (await findGuards(ctx.db, [id])).get(id)!
+  if (!(await admit(ctx, exchange, guard))) return undefined
+  const { length } = distribution.base_path
+  const rest = path.length === length ? undefined : path.slice(length + 1)
+  const served = await resolver.resolve(distribution, rest, ctx.config.origin ?? originOf(req))
+  if (served.kind === 'blob') return { kind: 'blob', guard, blob: served, head: headOf(served) }
+  if (served.kind === 'redirect') return { kind: 'redirect', guard }
+  await sendPassing(desk, exchange, served)
+  return undefined
+}
 
-  /** Answers what is not worth remembering, or says what is. */
-  async function answerFrom(
-    req: IncomingMessage,
-    res: ServerResponse,
-    path: string,
-    distribution: Row<'distribution'>,
-  ): Promise<Known | undefined> {
-    const id = distribution.guard_id
-    const guard = id === null ? null : (await findGuards(ctx.db, [id])).get(id)!
-    if (!(await admit(req, res, guard))) return undefined
-    const { length } = distribution.base_path
-    const rest = path.length === length ? undefined : path.slice(length + 1)
-    const served = await resolver.resolve(distribution, rest, ctx.config.origin ?? originOf(req))
-    if (served.kind === 'blob') return { kind: 'blob', guard, blob: served, head: headOf(served) }
-    if (served.kind === 'redirect') return { kind: 'redirect', guard }
-    await sendUnknown(req, res, path, served)
-    return undefined
-  }
+/** Answers with what may be another thing the next time. */
+async function sendPassing(
+  { onDemand }: Desk,
+  { req, res, path }: Exchange,
+  served: Exclude<Served, { kind: 'blob' | 'redirect' }>,
+): Promise<void> {
+  if (served.kind === 'missing') return sendText(res, 404, `404: ${served.reason ?? 'Not Found'}`)
+  if (served.kind === 'remote') return sendRemote(onDemand, req, res, served)
+  if (served.kind === 'directory') return sendPage(req, res, renderListing(`${contentRoot}${path}`, served.directory))
+  const body = Buffer.from(served.body)
+  const type = mediaTypeOf(served.path) ?? 'text/plain; charset=utf-8'
+  const headers = ['Content-Type', type, 'Content-Length', String(body.length), 'X-PULP-CACHE', 'MISS', ...nosniff]
+  res.writeHead(200, [...headers, ...Object.entries(served.headers).flat()])
+  res.end(req.method === 'HEAD' ? undefined : body)
+}
 
-  async function sendUnknown(
-    req: IncomingMessage,
-    res: ServerResponse,
-    path: string,
-    served: Exclude<Served, { kind: 'blob' | 'redirect' }>,
-  ): Promise<void> {
-    if (served.kind === 'missing') return sendText(res, 404, `404: ${served.reason ?? 'Not Found'}`)
-    if (served.kind === 'remote') return sendRemote(onDemand, req, res, served)
-    if (served.kind === 'directory') return sendPage(req, res, renderListing(`${contentRoot}${path}`, served.directory))
-    const body = Buffer.from(served.body)
-    const type = mediaTypeOf(served.path) ?? 'text/plain; charset=utf-8'
-    const headers = ['Content-Type', type, 'Content-Length', String(body.length), 'X-PULP-CACHE', 'MISS', ...nosniff]
-    res.writeHead(200, [...headers, ...Object.entries(served.headers).flat()])
-    res.end(req.method === 'HEAD' ? undefined : body)
-  }
+async function knownBranches({ ctx }: Desk, path: string): Promise<Known> {
+  const prefix = path === '' || path.endsWith('/') ? path : `${path}/`
+  return { kind: 'branches', branches: await findBranches(ctx.db, prefix) }
+}
 
-  async function knownBranches(path: string): Promise<Known> {
-    const prefix = path === '' || path.endsWith('/') ? path : `${path}/`
-    return { kind: 'branches', branches: await findBranches(ctx.db, prefix) }
-  }
+async function sendKnown({ ctx, stock }: Desk, exchange: Exchange, entry: Known, hit: boolean): Promise<void> {
+  const { req, res } = exchange
+  if (entry.kind === 'branches') return sendBranches(ctx, exchange, entry.branches)
+  // What was just found was found for somebody who had been let in.
+  if (hit && !(await admit(ctx, exchange, entry.guard))) return
+  if (entry.kind === 'redirect') return redirect(req, res)
+  await sendBlob(stock, req, res, entry.blob, entry.head, hit)
+}
 
-  async function sendKnown(req: IncomingMessage, res: ServerResponse, path: string, entry: Known, hit: boolean): Promise<void> {
-    if (entry.kind === 'branches') return sendBranches(req, res, path, entry.branches)
-    // What was just found was found for somebody who had been let in.
-    if (hit && !(await admit(req, res, entry.guard))) return
-    if (entry.kind === 'redirect') return redirect(req, res)
-    await sendBlob(stock, req, res, entry.blob, entry.head, hit)
-  }
+/** Base paths below this one; those behind guards only for whom these let in. */
+async function sendBranches(ctx: Ctx, { req, res, path }: Exchange, branches: readonly Branch[]): Promise<void> {
+  const decided = new Map<Guard | null, boolean>([[null, true]])
+  for (const guard of new Set(branches.flatMap(({ guards }) => guards)))
+    if (guard) decided.set(guard, (await mayDownload(ctx, guard, guarded(req))) === true)
+  const lines = branches
+    .filter(({ guards }) => guards.some((guard) => decided.get(guard)))
+    .map(({ name }) => ({ name: `${name}/` }))
+  if (path === '') return sendPage(req, res, renderListing(contentRoot, lines, true))
+  if (lines.length === 0) return sendText(res, 404, '404: Not Found')
+  return path.endsWith('/') ? sendPage(req, res, renderListing(path, lines)) : redirect(req, res)
+}
 
-  /** Base paths below this one; those behind guards only for whom these let in. */
-  async function sendBranches(
-    req: IncomingMessage,
-    res: ServerResponse,
-    path: string,
-    branches: readonly Branch[],
-  ): Promise<void> {
-    const decided = new Map<Guard | null, boolean>([[null, true]])
-    for (const guard of new Set(branches.flatMap(({ guards }) => guards)))
-      if (guard) decided.set(guard, (await mayDownload(ctx, guard, guarded(req))) === true)
-    const lines = branches
-      .filter(({ guards }) => guards.some((guard) => decided.get(guard)))
-      .map(({ name }) => ({ name: `${name}/` }))
-    if (path === '') return sendPage(req, res, renderListing(contentRoot, lines, true))
-    if (lines.length === 0) return sendText(res, 404, '404: Not Found')
-    return path.endsWith('/') ? sendPage(req, res, renderListing(path, lines)) : redirect(req, res)
-  }
-
-  async function admit(req: IncomingMessage, res: ServerResponse, guard: Guard | null): Promise<boolean> {
-    const decision = guard === null || (await mayDownload(ctx, guard, guarded(req)))
-    if (decision === true) return true
-    sendText(res, decision.status, decision.text)
-    return false
-  }
-
-  return { handle, [Symbol.asyncDispose]: () => onDemand[Symbol.asyncDispose]() }
+async function admit(ctx: Ctx, { req, res }: Exchange, guard: Guard | null): Promise<boolean> {
+  const decision = guard === null || (await mayDownload(ctx, guard, guarded(req)))
+  if (decision === true) return true
+  sendText(res, decision.status, decision.text)
+  return false
 }
 
 function guarded({ headers, url, socket }: IncomingMessage): GuardedRequest {

@@ -36,8 +36,14 @@ function drained(res: ServerResponse, length: number): Promise<void> {
 /** A short answer, such as `404: Not Found`. */
 export function sendText(res: ServerResponse, status: number, text: string, headers: readonly string[] = []): void {
   const body = Buffer.from(text)
+  const length = String(body.length)
   res.writeHead(status, [
-    ...['Content-Type', 'text/plain; charset=utf-8', 'Content-Length', String(body.length), 'X-Content-Type-Options', 'nosniff'],
+    'Content-Type',
+    'text/plain; charset=utf-8',
+    'Content-Length',
+    length,
+    'X-Content-Type-Options',
+    'nosniff',
     ...headers,
   ])
   res.end(res.req.method === 'HEAD' ? undefined : body)

@@ -11,7 +11,7 @@ import { type Db, engineOf, jsonText } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, type Column, type FilterLookup, labelFilter, lookups } from './filters.ts'
 import { findTarget, hrefOf } from './hrefs.ts'
-import { invalid } from './invalid.ts'
+import { invalid, invalidField } from './invalid.ts'
 import { onlyByKey, visibleTo } from './list.ts'
 import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
 import type { BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
@@ -279,6 +279,9 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
       const { repository, pulp_labels: labels } = call.body as { repository?: Target; pulp_labels?: Record<string, string> }
       await permitUpload(call, format, repository)
       checkLabels(labels)
+      const path: unknown = call.body['relative_path']
+      if (typeof path === 'string' && path.startsWith('/'))
+        throw invalidField('relative_path', `Relative path can't start with '/'. ${path}`)
       const fields = Object.fromEntries(Object.keys(own).flatMap((name) => (name in call.body ? [[name, call.body[name]]] : [])))
       const source = fromFile ? await sourceOf(call, type) : {}
       return postponed(call, {

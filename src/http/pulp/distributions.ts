@@ -68,7 +68,7 @@ const filters: Filters = {
   ...lookups('base_path', 'distribution.base_path', 'text', ['exact', 'contains', 'icontains', 'in']),
   ...lookups('checkpoint', isCheckpoint, 'boolean', ['exact']),
   pulp_label_select: labelFilter('distribution.labels'),
-  repository: targetFilter('distribution.repository_id', ['repository'], { nullable: true }),
+  repository: targetFilter('distribution.repository_id', ['repository']),
   repository__in: targetFilter('distribution.repository_id', ['repository'], { many: true }),
   with_content: {
     field: { type: 'string', description: 'Filter distributions based on the content served by them' },

@@ -210,6 +210,7 @@ export function parseFilterValue(name: string, field: Field, texts: readonly str
 }
 
 function parseOne(name: string, field: Field, text: string): unknown {
+  if (text.includes('\0')) throw invalidField(name, 'Null characters are not allowed.')
   if (field.enum && !field.enum.includes(text))
     throw invalidField(name, `Select a valid choice. ${text} is not one of the available choices.`)
   if (field.type === 'integer' || field.type === 'number') return parseNumber(name, text)

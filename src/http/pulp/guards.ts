@@ -75,11 +75,14 @@ const composite: GuardType = {
   fields: {
     guards: {
       type: 'array',
-      items: { type: 'href', to: 'guard' },
+      items: { type: 'href', to: 'guard', nullable: true },
       description: 'List of ContentGuards to ask for access-permission.',
     },
   },
-  settings: ({ guards }) => (guards === undefined ? {} : { guards: [...new Set((guards as Target[]).map(({ uuid }) => uuid))] }),
+  settings: ({ guards }) =>
+    guards === undefined
+      ? {}
+      : { guards: [...new Set((guards as (Target | null)[]).flatMap((guard) => (guard ? [guard.uuid] : [])))] },
   async show(call, rows) {
     const lists = rows.map(({ settings }): string[] => JSON.parse(settings)['guards'] ?? [])
     const uuids = lists.flat()

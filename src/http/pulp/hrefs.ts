@@ -63,7 +63,7 @@ const uuidIn = (prn: string) => prn.slice(prn.lastIndexOf(':') + 1)
  */
 export async function findTarget(where: Where, value: string, kinds: TargetKinds): Promise<Target | 'unknown' | 'other' | 'absent'> {
   const named = value.startsWith('prn:') ? namedByPrn(where, value) : namedByHref(where, value)
-  if (!named) return 'unknown'
+  if (!named) return isCollection(where.registry, value) ? 'other' : 'unknown'
   const { resource, key, parentKey } = named
   const { kind } = resource
   if (!kind || !kinds.some((each) => each === kind || each.startsWith(`${kind}:`))) return 'other'
@@ -107,6 +107,10 @@ function namedByHref({ registry }: Where, value: string): Named | undefined {
   const parentPath = segments.slice(0, -3).join('/')
   const nested = registry.resources.find((each) => each.parent?.resource.path === parentPath && each.path === segment)
   return nested && { resource: nested, key, parentKey: decode(parentKey!) }
+}
+
+function isCollection({ resources }: Registry, value: string): boolean {
+  return resources.some((resource) => !resource.parent && value.endsWith(collectionHref(resource)))
 }
 
 function decode(segment: string): string {

@@ -94,7 +94,8 @@ function baseOf(call: Call, resource: Resource, row: any): Record<string, unknow
     pulp_href: resource.parent
       ? call.parent && `${collectionHref(resource, parentHref(call, resource))}${key}/`
       : resource.generic
-        ? hrefOf(call.registry, resource.kind!, row)
+        ? // A version's href is made of its repository's: it shows it itself.
+          resource.kind !== 'version' && hrefOf(call.registry, resource.kind!, row)
         : `${collectionHref(resource)}${key}/`,
     ...(resource.kind ? { prn: prnOf(call.ctx.formats, resource.kind, { uuid: row.uuid ?? row.id, type: row.type }) } : {}),
     ...('uuid' in row && 'created' in row ? { pulp_created: renderTime(row.created), pulp_last_updated: renderTime(row.updated ?? row.created) } : {}),
@@ -144,7 +145,7 @@ function parseFilters(call: Call, resource: Resource): Asked {
   const order = collect(() => parseOrdering(resource, call.query.getAll('ordering'))) ?? []
   const text = call.query.get('q')?.trim()
   const expression = text ? collect(() => parseExpression(text, known)) : undefined
-  const unknown = names.filter((name) => !controls.has(name) && !known[name])
+  const unknown = resource.filters === noFilters ? [] : names.filter((name) => !controls.has(name) && !known[name])
   if (unknown.length > 0) problems['errors'] = unknown.map((name) => `Invalid Filter: '${name}'`)
   if (Object.keys(problems).length > 0) throw invalid(problems)
   return { filters, expression, order }
@@ -156,7 +157,7 @@ export function filtersOf(resource: Resource): Filters {
   return { ...identityFilters(resource), ...resource.filters }
 }
 
-/** For lists that take nothing but a page. */
+/** For lists that take nothing but a page; Pulp lets them be asked for anything. */
 export const noFilters: Filters = {}
 
 function identityFilters(resource: Resource): Filters {

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Ctx } from '../../core/ctx.ts'
 import { defaultDomain } from '../../core/tasks.ts'
+import { signalboxEndpoints } from '../signalbox.ts'
 import { accessPolicies } from './access-policies.ts'
 import { actionEndpoints } from './actions.ts'
 import { artifacts } from './artifacts.ts'
@@ -41,6 +42,7 @@ export function describeApi(ctx: Pick<Ctx, 'formats'>) {
     ...endpointsOf(resources),
     ...ctx.formats.flatMap(actionEndpoints),
     ...maintenance,
+    ...signalboxEndpoints,
     status,
     livez,
     login,

@@ -21,7 +21,7 @@ export function showSettings(fields: Fields, settings: Record<string, unknown>):
   return Object.fromEntries(
     Object.entries(fields).flatMap(([name, field]) => {
       if (field.secret || field.writeOnly) return []
-      const value = settings[name] ?? field.default
+      const value = name in settings ? settings[name] : field.default
       return value === undefined && field.readOnly && !field.nullable ? [] : [[name, value ?? emptyOf(field)]]
     }),
   )

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { Failure } from '../../lib/failure.ts'
 import { grantToCreator } from '../../core/auth.ts'
 import { prnOf } from '../../core/names.ts'
 import { chunksOf, createUpload, deleteUpload, writeChunk } from '../../core/uploads.ts'
@@ -93,7 +94,7 @@ export const uploads: Resource<'upload'> = {
       async run(call) {
         const { row, sha256 } = call.body['file'] as Received
         const expected: string | null | undefined = call.body['sha256']
-        if (expected && expected !== sha256) throw invalid({ sha256: ['Checksum does not match chunk upload.'] })
+        if (expected && expected !== sha256) throw invalid([wrongChunk])
         return { status: 200, body: await showRow(call, call.resource!, row) }
       },
     },
@@ -133,6 +134,9 @@ export const uploads: Resource<'upload'> = {
   ],
 }
 
+/** Pulp says it as a bare list. */
+const wrongChunk = 'Checksum does not match chunk upload.'
+
 interface Received {
   row: unknown
   sha256: string
@@ -146,7 +150,11 @@ async function receiveChunk(call: Call, bytes: AsyncIterable<Uint8Array>, before
   const hash = createHash('sha256')
   const hashed = hashWhile(bytes, hash)
   const expected = typeof before['sha256'] === 'string' && before['sha256'] !== '' ? before['sha256'] : undefined
-  const row = await writeChunk(call.ctx, call.row, { offset, size: Number(range[2]) - offset + 1, sha256: expected }, hashed)
+  const chunk = { offset, size: Number(range[2]) - offset + 1, sha256: expected }
+  const row = await writeChunk(call.ctx, call.row, chunk, hashed).catch((error: unknown) => {
+    if (error instanceof Failure && error.message === wrongChunk) throw invalid([wrongChunk])
+    throw error
+  })
   return { row, sha256: hash.digest('hex') }
 }
 

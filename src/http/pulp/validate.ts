@@ -112,10 +112,11 @@ function checkNumber(field: Field, value: unknown): number {
   const number = text === '' ? Number.NaN : Number(text)
   if (whole ? !Number.isSafeInteger(number) : !Number.isFinite(number))
     throw problem(whole ? 'A valid integer is required.' : 'A valid number is required.')
+  const shown = (limit: number) => (whole ? String(limit) : pythonFloat(limit))
   if (field.minimum !== undefined && number < field.minimum)
-    throw problem(`Ensure this value is greater than or equal to ${field.minimum}.`)
+    throw problem(`Ensure this value is greater than or equal to ${shown(field.minimum)}.`)
   if (field.maximum !== undefined && number > field.maximum)
-    throw problem(`Ensure this value is less than or equal to ${field.maximum}.`)
+    throw problem(`Ensure this value is less than or equal to ${shown(field.maximum)}.`)
   return number
 }
 
@@ -223,6 +224,8 @@ function pythonType(value: unknown): string {
   if (typeof value === 'number') return Number.isInteger(value) ? 'int' : 'float'
   return 'str'
 }
+
+const pythonFloat = (value: number) => (Number.isInteger(value) ? `${value}.0` : String(value))
 
 function pythonText(value: unknown): string {
   if (value === true) return 'True'

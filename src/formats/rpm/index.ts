@@ -1,0 +1,104 @@
+import type { Format, RepositorySettings } from '../../core/format.ts'
+import { checkPublication, checkRemote, checkRepository, checkSync, syncPolicy } from './checks.ts'
+import { otherContentTypes } from './content-types.ts'
+import { unitsToCopy } from './copy-units.ts'
+import { distributionFields, packages, publicationFields, remoteFields, repositoryFields, syncFields } from './declarations.ts'
+import { discover } from './discover.ts'
+import { inspect } from './inspect.ts'
+import { packagePath, render } from './render.ts'
+import { renderRepoConfig, repoConfigName } from './repo-config.ts'
+import { findOldPackages } from './retain.ts'
+
+/** Packages and everything around them: https://github.com/rpm-software-management/createrepo_c */
+export const rpm: Format = {
+  name: 'rpm',
+  pulp: {
+    type: 'rpm',
+    model: 'Rpm',
+    version: '3.30.2',
+    package: 'pulp-rpm',
+    module: 'pulp_rpm.app',
+    tasks: { sync: 'pulp_rpm.app.tasks.synchronizing.synchronize', publish: 'pulp_rpm.app.tasks.publishing.publish' },
+  },
+  contentTypes: [packages, ...otherContentTypes],
+  fields: {
+    repository: repositoryFields,
+    remote: remoteFields,
+    publication: publicationFields,
+    distribution: distributionFields,
+    sync: syncFields,
+  },
+  roles: {
+    repository: ['modify_content_*', 'repair_*', 'sync_*', 'delete_*_version'],
+    remotes: ['ulnremote'],
+    overall: true,
+  },
+
+  check(what, values, repository) {
+    if (what === 'remote') checkRemote(values)
+    else if (what === 'repository') checkRepository(values)
+    else if (what === 'publication') checkPublication(values)
+    else checkSync(values, repository?.settings)
+  },
+
+  syncMode: (settings) =>
+    (({ mirror_complete: 'complete', mirror_content_only: 'mirror' }) as const)[syncPolicy(settings)] ?? 'additive',
+  discover: (upstream, options) => discover(upstream, options, syncPolicy(options.settings) === 'mirror_complete'),
+  inspect,
+  unitsToCopy,
+  prune: (candidates, { settings }) => findOldPackages(candidates, Number(settings['retain_package_versions'] ?? 0)),
+
+  publicationSettings,
+  render,
+  publishedPath: ({ type, path, name }, layout) => (type === 'rpm.package' ? packagePath(name, layout) : path),
+  distributionFile: (path, distribution) => (path === repoConfigName ? renderRepoConfig(distribution) : undefined),
+  distributionFiles: [repoConfigName],
+  headers: (path) => (/(^|\/)repomd\.xml(\.asc|\.key)?$/.test(path) ? { 'Cache-Control': 'no-cache' } : undefined),
+
+  actions: [
+    {
+      path: 'rpm/copy',
+      operationId: 'copy_content',
+      summary: 'Copy content',
+      schema: 'Copy',
+      fields: {
+        config: {
+          type: 'any',
+          required: true,
+          description: 'A list of copies: source_repo_version, dest_repo, dest_base_version, content.',
+        },
+        dependency_solving: {
+          type: 'boolean',
+          default: true,
+          description: 'Also copy dependencies of the content being copied.',
+        },
+      },
+      task: 'pulp_rpm.app.tasks.copy.copy_content',
+      kind: 'copy',
+      resources: ({ config }) => {
+        const copies: Record<string, unknown>[] = Array.isArray(config) ? config : []
+        const named = (key: string) => copies.flatMap((copy) => (typeof copy?.[key] === 'string' ? [copy[key]] : []))
+        return { exclusive: named('dest_repo'), shared: named('source_repo_version') }
+      },
+    },
+  ],
+}
+
+function publicationSettings({ settings }: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown> {
+  const config = (asked['repo_config'] ?? settings['repo_config'] ?? {}) as Record<string, unknown>
+  if (asked['mirrored']) {
+    const check = (name: string) => (Number(config[name] ?? 0) ? 1 : 0)
+    return {
+      checksum_type: 'unknown',
+      compression_type: null,
+      layout: null,
+      repo_config: { gpgcheck: check('gpgcheck'), repo_gpgcheck: check('repo_gpgcheck') },
+    }
+  }
+  return {
+    checksum_type: asked['checksum_type'] ?? settings['checksum_type'] ?? 'sha256',
+    compression_type: asked['compression_type'] ?? settings['compression_type'] ?? 'gz',
+    layout: asked['layout'] ?? settings['layout'] ?? 'nested_alphabetically',
+    repo_config: config,
+  }
+}
