@@ -28,7 +28,7 @@ function run([program, ...words]: readonly string[]): Promise<{ code: number; ou
   const env = { ...process.env, PATH: `${process.execPath.replace(/\/node$/, '')}:${process.env['PATH']}`, NO_COLOR: '1' }
   return new Promise((resolve) => {
     execFile(program!, words, { env, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
-      resolve({ code: error ? 1 : 0, output: `${stdout}${stderr}` || String(error?.message ?? '') })
+      resolve({ code: error ? 1 : 0, output: `${stdout}${stderr}` || (error?.message ?? '') })
     })
   })
 }

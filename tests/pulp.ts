@@ -5,7 +5,7 @@ import { ensureRoles } from '../src/core/roles.ts'
 import { createUser, ensureAdmin } from '../src/core/users.ts'
 import { claimTask, runTask } from '../src/core/run-tasks.ts'
 import { works } from '../src/core/work.ts'
-import { file } from '../src/formats/file/index.ts'
+import { formats } from '../src/formats/index.ts'
 import { registerPulp } from '../src/http/pulp/register.ts'
 import type { Db } from '../src/store/database.ts'
 import { openTestCtx } from './serving.ts'
@@ -37,7 +37,6 @@ const password = 'a-long-test-password'
 
 export async function openPulp(t: TestContext, db: Db, config: Partial<Ctx['config']> = {}): Promise<Pulp> {
   const bare = await openTestCtx(t, db, config)
-  const formats = [file]
   const ctx: Ctx = { ...bare, formats, tasks: { works, wake() {} } }
   await ensureRoles(db, formats)
   await ensureAdmin(db, password)

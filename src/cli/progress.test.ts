@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { PassThrough } from 'node:stream'
 import { test, type TestContext } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
 import { openProgress } from './progress.ts'
 
 function open(t: TestContext, terminal: boolean) {
@@ -31,7 +32,7 @@ test('on a terminal lines are repainted, cut to its width, and gone at the end',
   display.finish('chimes', 'chimes done')
   const painted = String(err.read())
   assert.match(painted, /bells {4}… syncing {3}61 %.*…/)
-  for (const line of painted.replace(/\u001b\[\d*[A-Z]/g, '').split('\n')) assert.ok(line.length < 40, line)
+  for (const line of stripVTControlCharacters(painted).split('\n')) assert.ok(line.length < 40, line)
   display.finish('bells', 'bells done')
   display.close()
   assert.equal(out.read(), 'chimes done\nbells done\n')

@@ -41,7 +41,7 @@ function paint({ out, err }: Io, quiet: boolean): ProgressDisplay {
   }
   const repaint = () => {
     // Up over what was painted, then each line anew; what is left below is cleared.
-    const width = (err.columns ?? 80) - 1
+    const width = (err.columns || 80) - 1
     const text = [...states].map(([name, state]) => `${fit(`  ${name.padEnd(widest)}   … ${state}`, width)}\u001b[K\n`).join('')
     err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}${text}\u001b[J`)
     painted = states.size

@@ -129,7 +129,7 @@ export function follow(ctx: Ctx, download: Download): Arrival {
         if (at >= stop) return
         download.passedOn = true
         const buffer = Buffer.allocUnsafeSlow(Math.min(chunkSize, stop - at))
-        const { bytesRead } = await download.working!.read(buffer, 0, buffer.length, at)
+        const { bytesRead } = await download.working.read(buffer, 0, buffer.length, at)
         if (bytesRead === 0) throw new Error(`the working file of ${download.path} is shorter than it was`)
         at += bytesRead
         yield buffer.subarray(0, bytesRead)

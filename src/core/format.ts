@@ -43,8 +43,8 @@ export interface Format {
   syncMode?(settings: Record<string, unknown>): 'additive' | 'mirror' | 'complete'
   /** Settings of a publication, from those of its repository and what the request names (`mirrored: true` for the upstream's own). The result is what "same settings" compares. */
   publicationSettings(repository: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown>
-  /** Writes the metadata of a version. Each yield gets back what was stored: `const { size, digests } = yield file`. */
-  render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, Stored>
+  /** Writes the metadata of a version. Each yield gets back what was stored, for each file: `const [{ size, digests }] = yield file`. */
+  render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, readonly Stored[]>
   /** Where a publication with this layout serves a file of content; its own path by default (`verbatim`). */
   publishedPath?(file: { type: string; path: string; name: string }, layout: string): string
   /** Files that a distribution makes up itself (rpm: config.repo). Undefined: no such file. */
@@ -91,7 +91,9 @@ export interface ContentType {
   /** How many files such content brings: Pulp shows `artifact` for one, `artifacts` for many, neither for none. */
   readonly files: 'one' | 'many' | 'none'
   /** Members of `meta` that can be filtered by; `as` names another member than the filter's own name. `index` those that pick few units out of many. */
-  readonly filters: Readonly<Record<string, { type?: 'text' | 'number'; as?: string; index?: boolean; lookups: readonly Lookup[] }>>
+  readonly filters: Readonly<
+    Record<string, { type?: 'text' | 'number'; as?: string; index?: boolean; lookups: readonly Lookup[] }>
+  >
   /** Fields of meta that `ordering` takes beyond the base ones (with Pulp's names). */
   readonly ordering: readonly string[]
   /** Shapes the response from meta and, when a field that is `wanted` needs it, the entry (the packed rest). */
@@ -225,20 +227,25 @@ export interface VersionView {
   open(sha256: string): Promise<Readable>
 }
 
-/** One metadata file. `pieces` are compressed one by one, so that a later publication copies those whose key it has seen. */
-export interface Rendered {
+/** One metadata file, or several that are written in step, piece by piece, so that what they are made of is read once. */
+export type Rendered =
+  | (MetadataFile & { body: AsyncIterable<Uint8Array> })
+  | { files: readonly MetadataFile[]; pieces: AsyncIterable<Piece> }
+
+export interface MetadataFile {
   /** A function of the digests where the name holds the checksum. */
   path: string | ((stored: Stored) => string)
-  body: AsyncIterable<Uint8Array> | { pieces: AsyncIterable<Piece> }
   /** Of the bytes as served; `none` for a body that is already what it should be. */
   compression: 'gz' | 'zstd' | 'none'
   digests?: readonly (keyof Digests)[]
 }
 
+/** Pieces are compressed one by one, so that a later publication copies those whose key it has seen. */
 export interface Piece {
   /** Equal keys mean equal bytes. */
   key: string
-  bytes(): Promise<Uint8Array> | Uint8Array
+  /** A part for each of the files. */
+  parts(): Promise<readonly Uint8Array[]> | readonly Uint8Array[]
 }
 
 export interface Stored {

@@ -102,18 +102,24 @@ forEachDatabase((engine, open) => {
   test(`${engine}: two hundred of ten thousand are promoted in one act`, async (t) => {
     const { ctx, development, release, publication_id } = await openTrain(t, open)
     const at = now()
+    const same = {
+      type: 'file.file',
+      labels: '{}',
+      settings: '{}',
+      guard_id: development,
+      publication_id,
+      version_id: null,
+      repository_id: null,
+    }
     const rows = Array.from({ length: 10_000 }, (_, index) => ({
-      ...{ uuid: newUuid(), type: 'file.file', name: `many ${index}`, base_path: `many/${index}`, labels: '{}', settings: '{}' },
-      ...{
-        guard_id: development,
-        publication_id,
-        version_id: null,
-        repository_id: null,
-        hidden: 0 as const,
-        content_changed: null,
-        created: at,
-        updated: at,
-      },
+      ...same,
+      uuid: newUuid(),
+      name: `many ${index}`,
+      base_path: `many/${index}`,
+      hidden: 0 as const,
+      content_changed: null,
+      created: at,
+      updated: at,
     }))
     for (let from = 0; from < rows.length; from += 1000)
       await ctx.db

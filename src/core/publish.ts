@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import { sql } from 'kysely'
-import { compress, openCompressor } from '../lib/compression.ts'
+import { openCompressor } from '../lib/compression.ts'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
@@ -11,8 +11,9 @@ import { openPackReader } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import { saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
-import type { Format, Piece, Rendered, Stored, VersionView } from './format.ts'
+import type { Format, MetadataFile, Rendered, Stored, VersionView } from './format.ts'
 import { prnOf } from './names.ts'
+import { findPieces, type Places, writePieces } from './pieces.ts'
 import type { Job } from './tasks.ts'
 import { type Counts, contentOf, getRepository } from './versions.ts'
 
@@ -37,16 +38,16 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
   const twin = await findTwin(ctx.db, version.id, settings, checkpoint)
   if (twin) return job.created(prnOf(ctx.formats, 'publication', twin))
 
-  const reuse = await reusablePieces(ctx.db, repository.id)
+  const reuse = await findPieces(ctx.db, repository.id)
   const view = viewVersion(ctx, about, version)
   const files: PublishedFile[] = []
   const rendering = format.render(view, settings)
   job.progress.report('publish.generating_metadata', 'Generating repository metadata', { total: 1, done: 0 })
   for (let step = await rendering.next(); !step.done; ) {
     job.signal.throwIfAborted()
-    const { file, stored } = await storeRendered(ctx, step.value, reuse)
-    files.push(file)
-    step = await rendering.next(stored)
+    const written = await storeRendered(ctx, step.value, reuse)
+    files.push(...written.map(({ file }) => file))
+    step = await rendering.next(written.map(({ stored }) => stored))
   }
   const publication = await ctx.db
     .transaction()
@@ -178,115 +179,6 @@ async function hasFiles(db: Db, publicationId: number, files: readonly Published
   return have.size === files.length && files.every(({ path, blobId, fileId }) => have.has(`${path}\n${blobId}\n${fileId}`))
 }
 
-/** Where compressed pieces of earlier metadata lie: `[key, offset, length, length before compression]` of a blob. */
-type Places = Map<string, { sha256: string; start: number; length: number; openLength: number }>
-
-async function reusablePieces(db: Db, repositoryId: number): Promise<Places> {
-  const latest = db
-    .selectFrom('publication')
-    .select('id')
-    .where('repository_id', '=', repositoryId)
-    .orderBy('id', 'desc')
-    .limit(1)
-  const rows = await db
-    .selectFrom('published_file')
-    .innerJoin('blob', 'blob.id', 'published_file.blob_id')
-    .select(['blob.sha256', 'published_file.pieces'])
-    .where('published_file.publication_id', '=', latest)
-    .where('published_file.pieces', 'is not', null)
-    .execute()
-  const places: Places = new Map()
-  for (const { sha256, pieces } of rows)
-    for (const [key, start, length, openLength] of JSON.parse(pieces!) as [string, number, number, number][])
-      places.set(key, { sha256, start, length, openLength })
-  return places
-}
-
-async function storeRendered(ctx: Ctx, rendered: Rendered, reuse: Places): Promise<{ file: PublishedFile; stored: Stored }> {
-  const pieces: [string, number, number, number][] = []
-  let openSize = 0
-  const bytes =
-    'pieces' in rendered.body
-      ? join(ctx, rendered.body.pieces, rendered.compression, reuse, pieces)
-      : rendered.compression === 'none'
-        ? counted(rendered.body)
-        : Readable.from(counted(rendered.body)).compose(openCompressor(rendered.compression))
-
-  async function* counted(body: AsyncIterable<Uint8Array>) {
-    for await (const chunk of body) {
-      openSize += chunk.length
-      yield chunk
-    }
-  }
-  await using staged = await ctx.blobs.stage(bytes, {}, (rendered.digests ?? []) as Algorithm[])
-  if ('pieces' in rendered.body) openSize = pieces.reduce((sum, piece) => sum + piece[3], 0)
-  const stored: Stored = { size: staged.size, digests: staged.digests, openSize }
-  await staged.keep()
-  const path = typeof rendered.path === 'function' ? rendered.path(stored) : rendered.path
-  const blobId = await saveBlob(ctx.db, staged.digests, staged.size)
-  return { file: { path, blobId, fileId: null, pieces: pieces.length > 0 ? JSON.stringify(pieces) : null }, stored }
-}
-
-const ahead = 4
-
-/** Puts pieces together: copied from the publication before where it has them, else made and compressed, some ahead of the others. */
-async function* join(
-  ctx: Ctx,
-  pieces: AsyncIterable<Piece>,
-  compression: Rendered['compression'],
-  reuse: Places,
-  written: [string, number, number, number][],
-): AsyncGenerator<Uint8Array> {
-  let at = 0
-  const queue: {
-    key: string
-    openLength: number
-    bytes: Promise<Uint8Array>
-    place?: { sha256: string; start: number; length: number }
-  }[] = []
-  // Pieces that lie side by side in an old file are read in one go.
-  let run: { sha256: string; start: number; length: number } | undefined
-
-  async function* flushRun() {
-    if (run) yield* await ctx.blobs.open(run.sha256, { start: run.start, end: run.start + run.length - 1 })
-    run = undefined
-  }
-  async function* take() {
-    const piece = queue.shift()!
-    if (piece.place) {
-      if (run && run.sha256 === piece.place.sha256 && run.start + run.length === piece.place.start)
-        run.length += piece.place.length
-      else {
-        yield* flushRun()
-        run = { ...piece.place }
-      }
-      written.push([piece.key, at, piece.place.length, piece.openLength])
-      at += piece.place.length
-      return
-    }
-    yield* flushRun()
-    const bytes = await piece.bytes
-    written.push([piece.key, at, bytes.length, piece.openLength])
-    at += bytes.length
-    yield bytes
-  }
-
-  for await (const piece of pieces) {
-    const key = `${compression}:${piece.key}`
-    const place = reuse.get(key)
-    if (place) queue.push({ key, openLength: place.openLength, bytes: Promise.resolve(new Uint8Array()), place })
-    else {
-      const open = await piece.bytes()
-      const bytes = compress(open, compression)
-      bytes.catch(() => {}) // Awaited when its turn comes.
-      queue.push({ key, openLength: open.length, bytes })
-    }
-    if (queue.length > ahead) yield* take()
-  }
-  while (queue.length > 0) yield* take()
-  yield* flushRun()
-}
-
 /** A version as formats see it. */
 export function viewVersion(ctx: Ctx, repository: VersionView['repository'], version: Row<'version'>): VersionView {
   const packs = openPackReader(ctx.db)
@@ -311,5 +203,51 @@ export function viewVersion(ctx: Ctx, repository: VersionView['repository'], ver
       yield* unitsById(ctx.db, ids, packs)
     },
     open: (sha256) => ctx.blobs.open(sha256),
+  }
+}
+
+interface Written {
+  file: PublishedFile
+  stored: Stored
+}
+
+async function storeRendered(ctx: Ctx, rendered: Rendered, reuse: Places): Promise<Written[]> {
+  if ('body' in rendered) return [await storeFile(ctx, rendered, rendered.body)]
+  const { outputs, finish } = writePieces(ctx, rendered.files, rendered.pieces, reuse)
+  const storing = rendered.files.map((file, index) => storeBytes(ctx, file, outputs[index]!.stream))
+  // All are waited for, so that nothing goes on behind a failure.
+  const [written, ...results] = await Promise.allSettled([finish, ...storing])
+  if (written.status === 'rejected') throw written.reason
+  return results.map((result, index) => {
+    if (result.status === 'rejected') throw result.reason
+    const { pieces } = outputs[index]!
+    const openSize = pieces.reduce((sum, [, , , openLength]) => sum + openLength, 0)
+    const { path, blobId, ...stored } = result.value(openSize)
+    return { file: { path, blobId, fileId: null, pieces: JSON.stringify(pieces) }, stored }
+  })
+}
+
+async function storeFile(ctx: Ctx, file: MetadataFile, body: AsyncIterable<Uint8Array>): Promise<Written> {
+  let openSize = 0
+  async function* counted() {
+    for await (const chunk of body) {
+      openSize += chunk.length
+      yield chunk
+    }
+  }
+  const bytes = file.compression === 'none' ? counted() : Readable.from(counted()).compose(openCompressor(file.compression))
+  const finish = await storeBytes(ctx, file, bytes)
+  const { path, blobId, ...stored } = finish(openSize)
+  return { file: { path, blobId, fileId: null, pieces: null }, stored }
+}
+
+/** Stores the bytes of a metadata file. What is returned names it, once its size before compression is known. */
+async function storeBytes(ctx: Ctx, { path, digests }: MetadataFile, bytes: AsyncIterable<Uint8Array>) {
+  await using staged = await ctx.blobs.stage(bytes, {}, (digests ?? []) as Algorithm[])
+  await staged.keep()
+  const blobId = await saveBlob(ctx.db, staged.digests, staged.size)
+  return (openSize: number) => {
+    const stored: Stored = { size: staged.size, digests: staged.digests, openSize }
+    return { ...stored, path: typeof path === 'function' ? path(stored) : path, blobId }
   }
 }

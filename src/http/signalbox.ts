@@ -2,7 +2,7 @@ import { isAllowed } from '../core/auth.ts'
 import { modelOf, prnOf } from '../core/names.ts'
 import { getDistributions, promoteDistributions } from '../core/promotions.ts'
 import { Failure } from '../lib/failure.ts'
-import { apiRoot } from './pulp/hrefs.ts'
+import { apiRoot, hrefOf } from './pulp/hrefs.ts'
 import type { Call, Endpoint, Target } from './pulp/resource.ts'
 
 /* What Signalbox has beside Pulp's API, in the same tree and the same document. */
@@ -48,7 +48,7 @@ const createPromotion: Endpoint = {
       { user: call.user?.username, guard: guard.prn, distributions: distributions.map(({ name }) => name), ...done },
       'promoted',
     )
-    return { status: 200, body: { guard: guard.prn, ...done } }
+    return { status: 200, body: { guard: hrefOf(call.registry, 'guard', guard), ...done } }
   },
 }
 

@@ -14,7 +14,10 @@ test('no more than the limit run at once, and all are done', async () => {
     done.push(item)
   })
   assert.equal(most, 3)
-  assert.deepEqual(done.toSorted(), [1, 2, 3, 4, 5, 6, 7])
+  assert.deepEqual(
+    done.toSorted((a, b) => a - b),
+    [1, 2, 3, 4, 5, 6, 7],
+  )
 })
 
 test('a failure is thrown when the others have ended, and nothing more is started', async () => {

@@ -1,7 +1,7 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 
-/** A log of JSON lines; fields that hold secrets are left out of it wherever they turn up. */
-export function openLog(level = 'info', to?: DestinationStream): Logger {
+/** A log of JSON lines, on standard error by default; fields that hold secrets are left out of it wherever they turn up. */
+export function openLog(level = 'info', to: DestinationStream = pino.destination(2)): Logger {
   const options = {
     level,
     base: null,
@@ -9,7 +9,7 @@ export function openLog(level = 'info', to?: DestinationStream): Logger {
     redact: { paths: secretPaths, remove: true },
     serializers: { err: describeError, error: describeError },
   }
-  return to ? pino(options, to) : pino(options)
+  return pino(options, to)
 }
 
 const secrets = ['authorization', 'Authorization', 'cookie', 'password', 'client_key', 'proxy_password', 'secret', 'secrets', 'token']

@@ -175,8 +175,8 @@ function openSplitter(name: string, what: string) {
     const start = buffer.toString('latin1', at, at + 9)
     if (start.startsWith('<!--')) return skipped(buffer, at + 4, '-->', 'skipped')
     if (start.startsWith('<![CDATA[')) return skipped(buffer, at + 9, ']]>', 'text')
-    if (start !== '<!DOCTYPE'.slice(0, start.length) && !'<![CDATA['.startsWith(start))
-      wrong('a declaration other than the document type')
+    const known = ['<!DOCTYPE', '<!--', '<![CDATA['].some((each) => each.startsWith(start))
+    if (!known) wrong('a declaration other than the document type')
     const doctype = start === '<!DOCTYPE' ? skipped(buffer, at, '>', 'doctype') : undefined
     const inner = doctype && buffer.indexOf('[', at)
     if (inner !== undefined && inner >= 0 && inner < doctype!.end) wrong('a document type with declarations of its own')

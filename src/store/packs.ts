@@ -3,11 +3,11 @@ import zlib from 'node:zlib'
 import type { Db } from './database.ts'
 
 /*
- * Entries (the bulky descriptions of content) lie in packs: some hundred kilobytes of entries, one after the other,
- * compressed together. A thousand small compressions cost more time and more bytes than one large one.
+ * Entries (the bulky descriptions of content) lie in packs: some dozen kilobytes of entries, one after the other,
+ * compressed together: larger costs more to read one entry, smaller more to write and keep them all.
  */
 
-const packSize = 512 * 1024
+const packSize = 64 * 1024
 const rememberedBytes = 64 * 1024 * 1024
 
 const compress = promisify(zlib.zstdCompress)

@@ -3,6 +3,7 @@ import type { Described, Discovered, SyncOptions } from '../../core/format.ts'
 import { readComps } from './comps.ts'
 import { describeMetadataFile } from './content-types.ts'
 import { describePackage } from './package.ts'
+import { type Allocate, openSlabs } from './package-entry.ts'
 import { keyOf, type ReadPackage, readPackages } from './package-lists.ts'
 import { nevraOf, pathOf, type PrimaryPackage } from './primary.ts'
 import { carriedRecords, type Snapshot, takeSnapshot, typeOf } from './snapshot.ts'
@@ -45,10 +46,11 @@ async function* discoverPackages(
     filelists: openRecord(repository, 'filelists'),
     other: openRecord(repository, 'other'),
   }
+  const allocate = openSlabs()
   for await (const packages of readPackages(lists, selection)) {
     const batch = packages
       .filter(({ decision }) => decision !== 'again')
-      .map((each) => describe(each, repository.bases, modules?.modularNevras))
+      .map((each) => describe(each, { bases: repository.bases, modular: modules?.modularNevras, allocate }))
     yield { kind: 'content', batch }
     if (isComplete) yield* packages.filter(({ decision }) => decision === 'again').map(({ found }) => elsewhere(found))
     parsed({ add: packages.length })
@@ -56,11 +58,18 @@ async function* discoverPackages(
   parsed({ done: selection.decisions.length, finished: true })
 }
 
-function describe({ found, filelists, other }: ReadPackage, bases: readonly URL[], modular?: ReadonlySet<string>): Described {
+interface Surroundings {
+  bases: readonly URL[]
+  modular: ReadonlySet<string> | undefined
+  allocate: Allocate
+}
+
+function describe({ found, filelists, other }: ReadPackage, { bases, modular, allocate }: Surroundings): Described {
   const { path = nameOf(found.href), urls } = placesOf(found.href, found.base, bases)
   return describePackage(found, {
     lists: filelists && other && { filelists, other },
     isModular: modular?.has(nevraOf(found)) ?? false,
+    allocate,
     file: { path, size: found.size, checksum: `${found.checksumType}:${found.checksum}`, urls },
   })
 }

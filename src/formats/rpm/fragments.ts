@@ -19,7 +19,7 @@ const text = `[^<>${control}]*`
 const value = `[^"<>${control}]*`
 const attributes = `(?: [a-zA-Z]+="${value}")*`
 const version = `<version${attributes}/>\\s*`
-const brokenReference = /&(?!(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});)/
+const reference = /&(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});/y
 
 /** An element with text and no attributes, captured. */
 const textElement = (name: string) => `<${name}(?:>(${text})</${name}>|/>)\\s*`
@@ -50,11 +50,19 @@ const usual: Record<FragmentKind, RegExp> = {
 export function matchUsual(kind: FragmentKind, text: string): RegExpExecArray | null {
   try {
     const match = usual[kind].exec(text)
-    return match && !(text.includes('&') && brokenReference.test(text)) ? match : null
+    return match && hasSoundReferences(text) ? match : null
   } catch {
     // A list so long that the expression ran out of stack.
     return null
   }
+}
+
+function hasSoundReferences(text: string): boolean {
+  for (let at = text.indexOf('&'); at >= 0; at = text.indexOf('&', at + 1)) {
+    reference.lastIndex = at
+    if (!reference.test(text)) return false
+  }
+  return true
 }
 
 /** Returns a fragment that can stand in any document of its kind: itself, or written anew. Throws Failure integrity. */

@@ -106,7 +106,7 @@ async function matches(staged: Staged, expected: readonly Checksum[]): Promise<b
 
 /** Reads a mirrorlist or a metalink; neither gives an empty list. Throws Failure integrity for a broken metalink. */
 export function parseMirrors(text: string): MirrorList {
-  return /<metalink[\s>]/.test(text.slice(0, 4096)) ? parseMetalink(text) : { bases: parseMirrorlist(text), expected: undefined }
+  return /<metalink\b/.test(text.slice(0, 4096)) ? parseMetalink(text) : { bases: parseMirrorlist(text), expected: undefined }
 }
 
 /** URLs at the ends of lines, perhaps after words and an equals sign, as in `baseurl = http://...`. */

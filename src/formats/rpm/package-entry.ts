@@ -20,11 +20,35 @@ export interface PackageEntry {
   other: Buffer
 }
 
-export function packEntry({ before, after, filelists, other }: PackageEntry): Buffer {
-  const header = Buffer.alloc(headerLength)
+export type Allocate = (size: number) => Buffer
+
+/** Writes an entry into fresh memory. */
+export function packEntry(
+  { before, after, filelists, other }: PackageEntry,
+  allocate: Allocate = Buffer.allocUnsafeSlow,
+): Buffer {
   const parts = [before, after, filelists, other]
-  for (const [index, { length }] of parts.entries()) header.writeUInt32LE(length, index * 4)
-  return Buffer.concat([header, ...parts])
+  const entry = allocate(parts.reduce((size, { length }) => size + length, headerLength))
+  let at = headerLength
+  for (const [index, part] of parts.entries()) {
+    entry.writeUInt32LE(part.length, index * 4)
+    at += part.copy(entry, at)
+  }
+  return entry
+}
+
+const slabSize = 1 << 20
+
+/** Cuts memory for many entries out of large buffers: as many small ones would keep the collector busy. */
+export function openSlabs(): Allocate {
+  let slab = Buffer.alloc(0)
+  return (size) => {
+    if (size > slabSize / 4) return Buffer.allocUnsafeSlow(size)
+    if (size > slab.length) slab = Buffer.allocUnsafeSlow(slabSize)
+    const part = slab.subarray(0, size)
+    slab = slab.subarray(size)
+    return part
+  }
 }
 
 /** The inverse of packEntry; the parts share the entry's memory. */

@@ -35,11 +35,11 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
   const decisions: Selection['decisions'] = []
   const wanted = new Set<string>()
   const winners = new Map<string, { index: number; buildTime: number; checksum: string }>()
-  let batch: { index: number; found: PrimaryPackage }[] = []
+  let batch: { index: number; key: string; checksum: string }[] = []
 
-  function decide(found: PrimaryPackage, index: number): Selection['decisions'][number] {
+  function decide(found: PrimaryPackage, key: string, index: number): Selection['decisions'][number] {
     if (options.skipSources && (found.arch === 'src' || found.arch === 'nosrc')) return 'left out'
-    const name = owned(options.keepTwins ? keyOf(found) : nevraOf(found))
+    const name = options.keepTwins ? key : owned(nevraOf(found))
     const twin = winners.get(name)
     if (twin?.checksum === found.checksum) return 'again'
     // As clients do: of packages that differ in nothing but their bytes, the one built last counts.
@@ -49,10 +49,10 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
     return 'new'
   }
   async function ask(): Promise<void> {
-    const isKnown = await options.known(batch.map(({ found }) => keyOf(found)))
-    for (const [at, { index, found }] of batch.entries())
+    const isKnown = await options.known(batch.map(({ key }) => key))
+    for (const [at, { index, checksum }] of batch.entries())
       if (isKnown[at] && decisions[index] === 'new') decisions[index] = 'known'
-      else if (decisions[index] === 'new') wanted.add(owned(found.checksum))
+      else if (decisions[index] === 'new') wanted.add(checksum)
     batch = []
   }
   for await (const fragments of splitElements(primary, 'package', 'The primary metadata'))
@@ -61,16 +61,14 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
       options.check(found)
       const index = decisions.length
       decisions.push('left out')
-      decisions[index] = decide(found, index)
-      // The bytes are read again later: what waits here must not hold them.
-      if (decisions[index] === 'new') batch.push({ index, found: { ...found, before: nothing, after: nothing } })
+      const key = owned(keyOf(found))
+      decisions[index] = decide(found, key, index)
+      if (decisions[index] === 'new') batch.push({ index, key, checksum: owned(found.checksum) })
       if (batch.length === batchSize) await ask()
     }
   await ask()
   return { decisions, wanted }
 }
-
-const nothing = Buffer.alloc(0)
 
 /** The same text in memory of its own: one cut out of a larger text keeps all of that alive. */
 function owned(text: string): string {

@@ -1,6 +1,6 @@
 import type { Described, DescribedFile } from '../../core/format.ts'
 import { keyOf } from './package-lists.ts'
-import { packEntry } from './package-entry.ts'
+import { type Allocate, packEntry } from './package-entry.ts'
 import { nevraOf, type PrimaryPackage } from './primary.ts'
 
 /** What is known of a package beside its element in primary.xml. */
@@ -10,10 +10,12 @@ export interface PackageDetails {
   isModular: boolean
   /** Its file; the path may differ from the location that the element has. */
   file: DescribedFile
+  /** Where the memory for the entry comes from, when there are many. */
+  allocate?: Allocate
 }
 
 /** A package as content. */
-export function describePackage(found: PrimaryPackage, { lists, isModular, file }: PackageDetails): Described {
+export function describePackage(found: PrimaryPackage, { lists, isModular, file, allocate }: PackageDetails): Described {
   return {
     type: 'rpm.package',
     key: keyOf(found),
@@ -35,7 +37,7 @@ export function describePackage(found: PrimaryPackage, { lists, isModular, file 
       rpm_sourcerpm: found.sourceRpm,
       is_modular: isModular,
     },
-    ...(lists && { entry: packEntry({ before: found.before, after: found.after, ...lists }) }),
+    ...(lists && { entry: packEntry({ before: found.before, after: found.after, ...lists }, allocate) }),
     files: [file],
   }
 }

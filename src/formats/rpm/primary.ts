@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { Failure } from '../../lib/failure.ts'
 import { checkPath } from '../../lib/safe-path.ts'
 import { childOf, type Element, parseElements, textOf } from './element.ts'
@@ -29,7 +30,7 @@ export interface PrimaryPackage {
 /** Reads one `<package>` element of primary.xml. Throws Failure integrity. */
 export function parsePrimary(fragment: Buffer): PrimaryPackage {
   const text = fragment.toString('latin1')
-  const match = matchUsual('primary', text)
+  const match = isUtf8(fragment) ? matchUsual('primary', text) : null
   const found = match ? fromMatch(match, text, fragment) : fromElement(parseFragment('primary', fragment))
   checkLengths(found)
   return found
@@ -159,7 +160,8 @@ function checkLengths(found: PrimaryPackage): void {
 
 /** The path that clients ask for when metadata says `href`. Throws Failure integrity when it leaves the repository. */
 export function pathOf(href: string): string {
-  return checkPath(decodeHref(checkPath(href, 'integrity')), 'integrity')
+  const path = checkPath(href, 'integrity')
+  return href.includes('%') ? checkPath(decodeHref(path), 'integrity') : path
 }
 
 /** Percent signs that encode nothing stand for themselves. */
@@ -174,6 +176,6 @@ function decodeHref(href: string): string {
 /** Where a path lies below a URL. The query of `base` (a token, say) is kept. */
 export function urlOf(path: string, base: URL): URL {
   const url = new URL(path.split('/').map(encodeURIComponent).join('/'), base)
-  url.search = base.search
+  if (base.search !== '') url.search = base.search
   return url
 }

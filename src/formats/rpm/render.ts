@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Piece, Rendered, Stored, Unit, VersionView } from '../../core/format.ts'
+import type { MetadataFile, Piece, Rendered, Stored, Unit, VersionView } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { hasComps, renderComps } from './comps.ts'
 import { quoteXml } from './element.ts'
@@ -22,31 +22,37 @@ export interface RenderSettings {
 }
 
 /** Writes the metadata of a version; see Format.render. */
-export async function* render(version: VersionView, settings: RenderSettings): AsyncGenerator<Rendered, void, Stored> {
+export async function* render(version: VersionView, settings: RenderSettings): AsyncGenerator<Rendered, void, readonly Stored[]> {
   const compression = settings.compression_type === 'zstd' ? 'zstd' : settings.compression_type === 'none' ? 'none' : 'gz'
   const checksumType = checksumTypeFor(settings)
-  const layout = String(settings.layout)
   const timestamp = Math.floor(version.created / 1_000_000)
   const records: MetadataRecord[] = []
+  const checksumOf = (stored: Stored) => stored.digests[checksumType]!
 
+  function fileCalled(name: string, packing: MetadataFile['compression']): MetadataFile & { path: (stored: Stored) => string } {
+    const path = (stored: Stored) => `repodata/${checksumOf(stored)}-${name}${extensions[packing]}`
+    return { path, compression: packing, digests: [checksumType] }
+  }
+  function list(type: string, file: ReturnType<typeof fileCalled>, stored: Stored): void {
+    const checksum = { type: checksumType, value: checksumOf(stored) }
+    const openSize = file.compression === 'none' ? undefined : stored.openSize
+    records.push({ type, href: file.path(stored), checksum, size: stored.size, openSize, timestamp })
+  }
   /** Yields a metadata file and lists it. */
   async function* write(
     type: string,
     name: string,
-    body: Rendered['body'],
-    packing: Rendered['compression'],
-  ): AsyncGenerator<Rendered, void, Stored> {
-    const checksumOf = (stored: Stored) => stored.digests[checksumType]!
-    const path = (stored: Stored) => `repodata/${checksumOf(stored)}-${name}${extensions[packing]}`
-    const stored = yield { path, body, compression: packing, digests: [checksumType] }
-    const checksum = { type: checksumType, value: checksumOf(stored) }
-    const openSize = packing === 'none' ? undefined : stored.openSize
-    records.push({ type, href: path(stored), checksum, size: stored.size, openSize, timestamp })
+    body: AsyncIterable<Uint8Array>,
+    packing: MetadataFile['compression'],
+  ): AsyncGenerator<Rendered, void, readonly Stored[]> {
+    const file = fileCalled(name, packing)
+    const [stored] = yield { ...file, body }
+    list(type, file, stored!)
   }
 
-  const pieces = await cutPieces(version, layout)
-  for (const kind of ['primary', 'filelists', 'other'] as const)
-    yield* write(kind, `${kind}.xml`, { pieces: listPieces(kind, pieces) }, compression)
+  const packageLists = kinds.map((kind) => fileCalled(`${kind}.xml`, compression))
+  const stored = yield { files: packageLists, pieces: cutPieces(version, String(settings.layout)) }
+  for (const [index, kind] of kinds.entries()) list(kind, packageLists[index]!, stored[index]!)
   if (hasUpdateinfo(version)) yield* write('updateinfo', 'updateinfo.xml', renderUpdateinfo(version), compression)
   if (hasModules(version)) yield* write('modules', 'modules.yaml', renderModules(version), 'none')
   if (hasComps(version)) yield* write('group', 'comps.xml', renderComps(version), 'none')
@@ -94,31 +100,31 @@ interface ListedPackage {
   entry: Unit['entry']
 }
 
-interface CutPiece {
-  key: string
-  packages: ListedPackage[]
-}
-
 const usualPieceSize = 64
 const largestPiece = 256
 
-async function cutPieces(version: VersionView, layout: string): Promise<CutPiece[]> {
-  const pieces: CutPiece[] = []
+/** The package lists in pieces, each with a part of primary, filelists and other. */
+async function* cutPieces(version: VersionView, layout: string): AsyncGenerator<Piece> {
+  const total = version.counts['rpm.package'] ?? 0
+  yield { key: `head:${total}`, parts: () => kinds.map((kind) => Buffer.from(headOf(kind, total))) }
   let packages: ListedPackage[] = []
   let digest = createHash('sha256')
-  function cut(): void {
-    if (packages.length > 0) pieces.push({ key: digest.digest('hex').slice(0, 32), packages })
+  function cut(): Piece {
+    const these = packages
+    const key = digest.digest('hex').slice(0, 32)
     packages = []
     digest = createHash('sha256')
+    return { key, parts: () => writePiece(these) }
   }
   for await (const unit of version.units('rpm.package')) {
     const listed = listedPackage(unit, layout)
     packages.push(listed)
     digest.update(`${unit.uuid}\n${listed.path}\n${listed.sha256}\n`)
-    if (packages.length === largestPiece || createHash('sha256').update(unit.slot).digest()[0]! % usualPieceSize === 0) cut()
+    if (packages.length === largestPiece || createHash('sha256').update(unit.slot).digest()[0]! % usualPieceSize === 0)
+      yield cut()
   }
-  cut()
-  return pieces
+  if (packages.length > 0) yield cut()
+  yield { key: 'end', parts: () => kinds.map((kind) => Buffer.from(`${roots[kind][1]}\n`)) }
 }
 
 /** Checksums that clients refuse, or will soon. */
@@ -131,6 +137,8 @@ function listedPackage(unit: Unit, layout: string): ListedPackage {
   return { path: packagePath(name, layout), sha256: sha256 ?? undefined, entry: unit.entry }
 }
 
+const kinds = ['primary', 'filelists', 'other'] as const
+
 const roots: Record<FragmentKind, [start: string, end: string]> = {
   primary: [
     '<metadata xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"',
@@ -140,24 +148,20 @@ const roots: Record<FragmentKind, [start: string, end: string]> = {
   other: ['<otherdata xmlns="http://linux.duke.edu/metadata/other"', '</otherdata>'],
 }
 
-async function* listPieces(kind: FragmentKind, pieces: readonly CutPiece[]): AsyncGenerator<Piece> {
-  const [start, end] = roots[kind]
-  const total = pieces.reduce((sum, { packages }) => sum + packages.length, 0)
-  const head = `<?xml version="1.0" encoding="UTF-8"?>\n${start} packages="${total}">\n`
-  yield { key: `${kind}:head:${total}`, bytes: () => Buffer.from(head) }
-  for (const { key, packages } of pieces) yield { key: `${kind}:${key}`, bytes: () => writePiece(kind, packages) }
-  yield { key: `${kind}:end`, bytes: () => Buffer.from(`${end}\n`) }
+function headOf(kind: FragmentKind, total: number): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n${roots[kind][0]} packages="${total}">\n`
 }
 
 const newline = Buffer.from('\n')
 
-async function writePiece(kind: FragmentKind, packages: readonly ListedPackage[]): Promise<Buffer> {
-  const parts: Buffer[] = []
+async function writePiece(packages: readonly ListedPackage[]): Promise<Buffer[]> {
+  const parts = kinds.map((): Buffer[] => [])
   for (const listed of packages) {
-    const entry = unpackEntry(await listed.entry())
-    parts.push(...partsOf(kind, listed.sha256 === undefined ? entry : withChecksum(entry, listed.sha256), listed.path), newline)
+    const whole = unpackEntry(await listed.entry())
+    const entry = listed.sha256 === undefined ? whole : withChecksum(whole, listed.sha256)
+    for (const [index, kind] of kinds.entries()) parts[index]!.push(...partsOf(kind, entry, listed.path), newline)
   }
-  return Buffer.concat(parts)
+  return parts.map((part) => Buffer.concat(part))
 }
 
 function partsOf(kind: FragmentKind, { before, after, filelists, other }: PackageEntry, path: string): Buffer[] {

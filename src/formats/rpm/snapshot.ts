@@ -43,7 +43,7 @@ const incompatible =
   "This repository uses features which are incompatible with 'mirror' sync. Please sync without mirroring enabled."
 
 /** Milliseconds before another try. */
-const pauses = [500, 2000]
+const pauses = [300, 1000]
 
 /** What was being read is not there any more, or is something else now. */
 class Moved extends Error {

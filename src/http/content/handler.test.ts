@@ -214,6 +214,22 @@ forEachDatabase((engine, open) => {
     }
   })
 
+  test(`${engine}: readers side by side get their own bytes, whoever breaks off`, async (t) => {
+    const { get, origin } = await start(t, open)
+    const breakOff = async (after: number) => {
+      const socket = connect(Number(new URL(origin).port), '127.0.0.1')
+      socket.write('GET /pulp/content/d/large.iso HTTP/1.1\r\nHost: x\r\n\r\n')
+      let length = 0
+      for await (const chunk of socket) if ((length += chunk.length) > after) break
+    }
+    const ranges = Array.from({ length: 12 }, (_, index) => ({ start: index * 500_000, end: large.length - 1 - index * 100_000 }))
+    const reads = ranges.map(async ({ start, end }) => {
+      const { body } = await get('d/large.iso', { range: `bytes=${start}-${end}` })
+      assert.ok(body.equals(large.subarray(start, end + 1)))
+    })
+    await Promise.all([...reads, ...[1, 300_000, 2_000_000, 9_000_000].map(breakOff)])
+  })
+
   test(`${engine}: a reader that goes away, or hardly reads, harms nobody`, async (t) => {
     const { origin, get } = await start(t, open)
     const before = process.memoryUsage().arrayBuffers

@@ -18,32 +18,38 @@ interface Chunk {
 
 export type FileSender = ReturnType<typeof openFileSender>
 
+/** Buffers that are used again and again. */
+function openBuffers() {
+  const spare: Buffer[] = []
+  let lent = 0
+  return {
+    lend(): Buffer {
+      if (lent >= mostLent) return Buffer.allocUnsafeSlow(modestSize)
+      lent += 1
+      return spare.pop() ?? Buffer.allocUnsafeSlow(chunkSize)
+    },
+    /** `isFree`: nobody refers to its bytes any more. */
+    giveBack(buffer: Buffer, isFree: boolean): void {
+      if (buffer.length !== chunkSize) return
+      lent -= 1
+      if (isFree && spare.length < mostSpare) spare.push(buffer)
+    },
+  }
+}
+
 /**
- * Sends files through a few buffers that are used again and again: allocating one for every chunk costs more than reading it.
+ * Sends files through a few buffers: allocating one for every chunk costs more than reading it.
  * A quick reader has two, one being filled while the other is sent; so thousands of slow ones hold little memory.
  */
 export function openFileSender() {
-  const spare: Buffer[] = []
-  let lent = 0
-
-  function lend(): Buffer {
-    if (lent >= mostLent) return Buffer.allocUnsafeSlow(modestSize)
-    lent += 1
-    return spare.pop() ?? Buffer.allocUnsafeSlow(chunkSize)
-  }
-
-  function giveBack({ buffer }: Chunk, isWhole: boolean): void {
-    if (buffer.length !== chunkSize) return
-    lent -= 1
-    if (isWhole && spare.length < mostSpare) spare.push(buffer)
-  }
+  const buffers = openBuffers()
 
   function fill(fd: number, at: number, end: number): Promise<Chunk> {
     return new Promise((resolve, reject) => {
-      const buffer = lend()
+      const buffer = buffers.lend()
       read(fd, buffer, 0, Math.min(buffer.length, end + 1 - at), at, (error, length) => {
         if (!error && length > 0) return resolve({ buffer, length })
-        giveBack({ buffer, length: 0 }, true)
+        buffers.giveBack(buffer, true)
         reject(error ?? new Error('a blob is shorter than it was'))
       })
     })
@@ -59,7 +65,7 @@ export function openFileSender() {
         settled = true
         clearTimeout(timer)
         res.off('close', gone)
-        giveBack(chunk, !error)
+        buffers.giveBack(chunk.buffer, !error)
         resolve()
       }
       // What was on its way to a reader that is gone may still be referred to: it is not used again.
@@ -87,7 +93,7 @@ export function openFileSender() {
       keepsUp = performance.now() - begun < quick
     }
     // The reader went away: what was read ahead is not sent, and must be read before the file is closed.
-    if (next) giveBack(await next, true)
+    if (next) buffers.giveBack((await next).buffer, true)
     res.end()
   }
 

@@ -8,7 +8,6 @@ import { invalid, invalidField } from './invalid.ts'
 import { showRow } from './list.ts'
 import { answerSchema, listing, reading } from './operations.ts'
 import type { Answer, Call, Field, Fields, Operation, Registry, Resource, Rule } from './resource.ts'
-import { writable } from './validate.ts'
 
 /*
  * Pulp's access policies: who may do what with each collection, as statements that an administrator may change. Here the rules stand with
@@ -32,7 +31,7 @@ const fields: Fields = {
 }
 
 const answer = answerSchema('AccessPolicy', baseFields, fields)
-const body = { schema: 'AccessPolicy', fields: writable(fields) }
+const body = { schema: 'AccessPolicy', fields: fields }
 
 export const accessPolicies: Resource<'access_policy'> = {
   path: 'access_policies',

@@ -4,7 +4,7 @@ import { closeTaskGroup, createTaskGroup, dispatchTask } from '../../core/tasks.
 import type { Staged } from '../../store/blobs.ts'
 import { contentTargets } from './content-targets.ts'
 import { apiRoot, findTarget, hrefOf } from './hrefs.ts'
-import { invalid, invalidField } from './invalid.ts'
+import { invalid } from './invalid.ts'
 import { postponed, taskAnswer, taskGroupAnswer } from './operations.ts'
 import { permitCopy } from './permit.ts'
 import type { Answer, Call, Endpoint, Target } from './resource.ts'
@@ -96,25 +96,25 @@ interface CopyConfig {
   content?: string[]
 }
 
-const copyMembers = ['source_repo_version', 'dest_repo', 'dest_base_version', 'content']
-
 /** The arguments of core/copy.ts, from the list of copies that Pulp's clients send. */
 async function copyArguments(call: Call): Promise<Record<string, unknown>> {
-  const { config, dependency_solving: dependencySolving = true } = call.body
-  const list: unknown = typeof config === 'string' ? JSON.parse(config) : config
-  if (!Array.isArray(list) || list.length === 0) throw invalidField('config', 'A list of copies is needed.')
+  const { dependency_solving: dependencySolving = true } = call.body
+  const config = checkConfig(call.body['config'])
   const copies = []
-  for (const entry of list) copies.push(await copyOf(call, checkEntry(entry)))
+  for (const entry of config) copies.push(await copyOf(call, entry))
   return { copies, dependencySolving }
 }
 
-function checkEntry(entry: unknown): CopyConfig {
-  const given = (entry ?? {}) as Record<string, unknown>
-  for (const name of copyMembers.slice(0, 2))
-    if (typeof given[name] !== 'string') throw invalid([`Invalid config: '${name}' is a required property`])
-  const unknown = Object.keys(given).find((name) => !copyMembers.includes(name))
-  if (unknown) throw invalid([`Invalid config: Additional properties are not allowed ('${unknown}' was unexpected)`])
-  return given as unknown as CopyConfig
+/** Pulp checks it against a JSON schema and says what that says, in Python's way of writing lists. */
+function checkConfig(config: unknown): CopyConfig[] {
+  const problem = (text: string) => invalid({ non_field_errors: [`Provided copy criteria is invalid:'[${text}]'`] })
+  if (!Array.isArray(config)) throw problem(`"${JSON.stringify(config)} is not of type 'array'"`)
+  if (config.length === 0) throw problem("'[] should be non-empty'")
+  const lacking = config.flatMap((entry) =>
+    ['dest_repo', 'source_repo_version'].filter((name) => typeof (entry as Record<string, unknown> | null)?.[name] !== 'string'),
+  )
+  if (lacking.length > 0) throw problem(lacking.map((name) => `"'${name}' is a required property"`).join(', '))
+  return config as CopyConfig[]
 }
 
 async function copyOf(call: Call, { source_repo_version, dest_repo, dest_base_version, content }: CopyConfig) {
@@ -125,7 +125,7 @@ async function copyOf(call: Call, { source_repo_version, dest_repo, dest_base_ve
     sourceVersionId: source.id,
     repositoryId: destination.id,
     baseVersion: dest_base_version ?? null,
-    content: content ? (await contentTargets(call, 'config', content)).map(({ id }) => id) : null,
+    content: content ? (await contentTargets(call, undefined, content)).map(({ id }) => id) : null,
   }
 }
 

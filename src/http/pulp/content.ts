@@ -16,7 +16,6 @@ import { onlyByKey, visibleTo } from './list.ts'
 import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
 import type { BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
 import { checkLabels, labelsField } from './settings.ts'
-import { writable } from './validate.ts'
 
 const digests = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
 const minute = 60_000_000
@@ -35,7 +34,9 @@ const artifactsField: Field = {
 
 /** How version filters choose memberships of content. */
 const versionFilters = {
-  repository_version: (number: number) => sql`membership.added_in <= ${number} and (membership.removed_in is null or membership.removed_in > ${number})`,
+  // An expression has no index on added_in: the primary key is used, which has the content in the order of the list.
+  repository_version: (number: number) =>
+    sql`(membership.added_in + 0) <= ${number} and (membership.removed_in is null or membership.removed_in > ${number})`,
   repository_version_added: (number: number) => sql`membership.added_in = ${number}`,
   repository_version_removed: (number: number) => sql`membership.removed_in = ${number}`,
 }
@@ -259,13 +260,13 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
   const body: BodySchema = {
     schema: `${app}.${type.model}`,
     form: fromFile,
-    fields: writable({
+    fields: {
       repository: repositoryField(`${app}.${format.pulp.type}`),
       pulp_labels: labelsField,
       ...(fromFile && type.files !== 'none' ? { artifact: artifactField } : {}),
       ...(fromFile ? fileFields : {}),
       ...own,
-    }),
+    },
   }
   return {
     name: 'create',

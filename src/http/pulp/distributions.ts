@@ -20,7 +20,6 @@ import {
 } from './operations.ts'
 import type { Call, Fields, Filters, Operation, Resource } from './resource.ts'
 import { checkLabels, labelsField, pickSettings, showSettings } from './settings.ts'
-import { writable } from './validate.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
 
@@ -114,7 +113,7 @@ export function distributionResource(format: Format): Resource<'distribution'> {
   }
   const settings = { ...checkpoint, ...format.fields.distribution }
   const answer = answerSchema(schema, baseFields, fields)
-  const body = { schema, fields: writable(fields) }
+  const body = { schema, fields: fields }
   const change = { object: [may('change'), view], named }
   const task = async (call: Call, kind: string, args: Record<string, unknown>, name: string) =>
     postponed(call, {

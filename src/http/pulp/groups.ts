@@ -7,7 +7,6 @@ import { answerSchema, created, listing, reading, roleOperations } from './opera
 import type { Call, Fields, Operation, Resource } from './resource.ts'
 import { roleAssignments } from './role-assignments.ts'
 import { showUserName, userNameFields } from './users.ts'
-import { writable } from './validate.ts'
 
 const fields: Fields = {
   name: { type: 'string', required: true, maxLength: 150, description: 'Name' },
@@ -19,7 +18,7 @@ const hrefAndPrn: Fields = {
 }
 
 const answer = answerSchema('Group', hrefAndPrn, fields)
-const body = { schema: 'Group', fields: writable(fields) }
+const body = { schema: 'Group', fields: fields }
 const view = 'core.view_group'
 const mayChange = { object: ['core.change_group'] }
 
@@ -108,7 +107,7 @@ export const groupUsers: Resource<'user'> = {
       method: 'POST',
       on: 'collection',
       summary: 'Add a user to a group',
-      body: { schema: 'GroupUser', fields: writable(userNameFields) },
+      body: { schema: 'GroupUser', fields: userNameFields },
       answers: { 201: memberAnswer },
       allow: { parent: mayChange.object },
       async run(call) {

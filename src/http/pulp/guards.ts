@@ -8,7 +8,6 @@ import { showRow, visibleTo } from './list.ts'
 import { answerSchema, created, listing, reading, roleOperations } from './operations.ts'
 import type { Call, Fields, Filters, Operation, Resource, Target } from './resource.ts'
 import { showUserName, userNameFields } from './users.ts'
-import { writable } from './validate.ts'
 
 const commonFields: Fields = {
   name: { type: 'string', required: true, description: 'The unique name.' },
@@ -148,7 +147,7 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
   const lower = model.toLowerCase()
   const may = (action: string) => `core.${action}_${lower}`
   const answer = answerSchema(model, baseFields, fields)
-  const body = { schema: model, fields: writable(fields) }
+  const body = { schema: model, fields: fields }
   const updating = (name: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): Operation => ({
     name,
     method,

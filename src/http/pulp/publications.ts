@@ -11,7 +11,6 @@ import { invalid } from './invalid.ts'
 import { answerSchema, listing, postponed, reading, roleOperations, taskAnswer } from './operations.ts'
 import type { Call, Fields, Filter, Filters, Operation, Resource, Target } from './resource.ts'
 import { checkSetting, pickSettings, showSettings } from './settings.ts'
-import { writable } from './validate.ts'
 import { contentFilter } from './versions.ts'
 
 const commonFields: Fields = {
@@ -87,7 +86,7 @@ export function publicationResource(format: Format): Resource<'publication'> {
     operations: [
       listing(answer),
       reading(answer),
-      creating(format, { schema, fields: writable(fields) }, {
+      creating(format, { schema, fields: fields }, {
         model: [may('add')],
         named: { repository: viewRepository, repository_version: viewRepository },
       }),

@@ -17,7 +17,6 @@ import {
 } from './operations.ts'
 import type { Call, Field, Fields, Filters, Operation, Resource } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
-import { writable } from './validate.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
 
@@ -109,7 +108,7 @@ export function remoteResource(format: Format): Resource<'remote'> {
   const view = may('view')
   const fields: Fields = { ...commonFields, ...format.fields.remote }
   const answer = answerSchema(schema, baseFields, fields)
-  const body = { schema, fields: writable(fields) }
+  const body = { schema, fields: fields }
   const change = { object: [may('change'), view] }
   return {
     path: `remotes/${app}/${pulp.type}`,

@@ -21,7 +21,6 @@ import {
 } from './operations.ts'
 import type { Answer, Call, Fields, Filters, Operation, Resource, Target } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
-import { writable } from './validate.ts'
 
 const tasks = 'pulpcore.app.tasks'
 
@@ -101,7 +100,7 @@ export function repositoryResource(format: Format): Resource<'repository'> {
   }
   const answer = answerSchema(schema, baseFields, fields)
   const change = { object: [may('change'), view], named: { remote: viewRemote } }
-  const body = { schema, fields: writable(fields) }
+  const body = { schema, fields: fields }
   return {
     path: `repositories/${app}/${pulp.type}`,
     app,

@@ -7,7 +7,6 @@ import { findTarget, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
 import { answerSchema, created, listing, reading } from './operations.ts'
 import type { Call, Fields, Filters, Resource, Rule } from './resource.ts'
-import { writable } from './validate.ts'
 
 /* `users/<id>/roles/` and `groups/<id>/roles/`: the roles of one holder, on objects or on everything. */
 
@@ -82,7 +81,7 @@ export function roleAssignments({ parent, column, schema, placeholder, allow, ho
         method: 'POST',
         on: 'collection',
         summary: `Create ${schema === 'UserRole' ? 'an user' : 'a group'} role`,
-        body: { schema, fields: writable(fields) },
+        body: { schema, fields: fields },
         answers: { 201: answer },
         allow,
         run: async (call) => created(call, await assign(call, holder(call.parent))),

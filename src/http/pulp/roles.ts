@@ -7,7 +7,6 @@ import { invalid } from './invalid.ts'
 import { showRow } from './list.ts'
 import { answerSchema, created, listing, reading } from './operations.ts'
 import type { Call, Fields, Filter, Operation, Resource } from './resource.ts'
-import { writable } from './validate.ts'
 
 const fields: Fields = {
   name: { type: 'string', required: true, description: 'The name of this role.' },
@@ -22,7 +21,7 @@ const fields: Fields = {
 }
 
 const answer = answerSchema('Role', baseFields, fields)
-const body = { schema: 'Role', fields: writable(fields) }
+const body = { schema: 'Role', fields: fields }
 
 /** Roles whose permissions are as they should be. There are few, so they are looked at one by one. */
 function permissionFilter(

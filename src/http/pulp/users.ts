@@ -8,7 +8,6 @@ import { showRow } from './list.ts'
 import { answerSchema, created, listing, reading } from './operations.ts'
 import type { Call, Fields, Operation, Resource } from './resource.ts'
 import { roleAssignments } from './role-assignments.ts'
-import { writable } from './validate.ts'
 
 const name = { type: 'string', maxLength: 150 } as const
 const hrefAndPrn: Fields = {
@@ -50,7 +49,7 @@ const fields: Fields = {
 
 const few = ['exact', 'iexact', 'in', 'contains', 'icontains'] as const
 const answer = answerSchema('User', hrefAndPrn, fields)
-const body = { schema: 'User', fields: writable(fields) }
+const body = { schema: 'User', fields: fields }
 
 /** Users; only administrators have to do with them. */
 export const users: Resource<'user'> = {

@@ -233,11 +233,6 @@ function pythonText(value: unknown): string {
   return typeof value === 'object' ? JSON.stringify(value) : String(value)
 }
 
-/** Fields of a request by those of a resource: what is not read-only. */
-export function writable(fields: Fields): Fields {
-  return Object.fromEntries(Object.entries(fields).filter(([, field]) => !field.readOnly))
-}
-
 /** Fields of a response: what is not write-only or secret. */
 export function readable(fields: Fields): Fields {
   return Object.fromEntries(Object.entries(fields).filter(([, field]) => !field.writeOnly && !field.secret))

@@ -80,6 +80,8 @@ export async function up(db: Kysely<any>): Promise<void> {
     .execute()
   await index('content', ['type', 'slot'])
   await index('content', ['pack_id'])
+  // For lists of one type, the newest first.
+  await index('content', ['type', 'id'])
   await create('membership')
     .addColumn('repository_id', big, (c) => refers('repository', c.notNull(), 'cascade'))
     .addColumn('content_id', big, (c) => refers('content', c.notNull(), 'restrict'))

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test, type TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { missing, run, temporaryDirectory } from './run.ts'
+
+const signalbox = fileURLToPath(new URL('../../bin/signalbox', import.meta.url))
+
+interface Demo {
+  /** All that it printed until it waits. */
+  text: string
+  url: string
+  /** Presses Ctrl-C and waits. Returns the exit code. */
+  stop(): Promise<number | null>
+}
+
+/** Starts the demonstration as npm start does, and waits until it says how to stop it. */
+async function startDemo(t: TestContext, data: string): Promise<Demo> {
+  const child = spawn(signalbox, ['demo', '--data', data, '--listen', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.after(() => child.kill('SIGKILL'))
+  let text = ''
+  for await (const chunk of child.stdout.setEncoding('utf8').iterator({ destroyOnReturn: false })) {
+    text += chunk
+    if (text.includes('Ctrl-C stops')) break
+  }
+  const url = /· (http:\S+)/.exec(text)?.[1]
+  assert.ok(url, text)
+  const stop = async () => {
+    child.stdout.resume()
+    child.kill('SIGINT')
+    if (child.exitCode === null) await once(child, 'exit')
+    return child.exitCode
+  }
+  return { text, url, stop }
+}
+
+const pathsIn = (text: string) => [...new Set(text.match(/bells\/\d{8}T\d{6}/g))]
+
+test('npm start runs two nights and a promotion; a second start finds everything as it was', { timeout: 120_000 }, async (t) => {
+  const data = join(await temporaryDirectory(t), 'var')
+  const first = await startDemo(t, data)
+  assert.match(first.text, /night 1 +bells +9 packages synced +→ bells\/\d{8}T\d{6} +development\n/)
+  assert.match(first.text, /night 2 +bells +1 new, 1 upgraded +→ bells\/\d{8}T\d{6} +development\n/)
+  assert.match(first.text, /promote +line "demo" at \d{8}T\d{6} +→ release +1 repository/)
+  const [released, unreleased] = pathsIn(first.text)
+  const password = (await readFile(join(data, 'demo/client-password'), 'utf8')).trim()
+  assert.ok(first.text.includes(`client:${password}@`))
+  const look = async (url: string, path: string) => {
+    const headers = { authorization: `Basic ${Buffer.from(`client:${password}`).toString('base64')}` }
+    const response = await fetch(`${url}/pulp/content/${path}/repodata/repomd.xml`, { headers })
+    await response.body?.cancel()
+    return response.status
+  }
+  assert.deepEqual([await look(first.url, released!), await look(first.url, unreleased!)], [200, 403])
+  assert.equal(await first.stop(), 0)
+
+  const second = await startDemo(t, data)
+  assert.match(
+    second.text,
+    /A demonstration train, as it was left:\n {2}bells +bells\/\d{8}T\d{6} +release\n {2}bells +bells\/\d{8}T\d{6} +development\n/,
+  )
+  assert.deepEqual(pathsIn(second.text), [released, unreleased])
+  assert.ok(!second.text.includes(password), 'passwords are printed once')
+  assert.deepEqual([await look(second.url, released!), await look(second.url, unreleased!)], [200, 403])
+
+  await t.test(
+    'the dnf line that it prints installs the released bell',
+    { skip: (await missing('dnf')) || (process.getuid?.() !== 0 && 'dnf installs only for root') },
+    async () => {
+      const line = /sudo (dnf .+)\n/.exec(second.text)![1]!.replace('/tmp/demo', join(data, 'root'))
+      const { stdout } = await run('sh', ['-c', line])
+      assert.match(stdout, /Installed:\s+bell-1\.0-1\.noarch/)
+    },
+  )
+  assert.equal(await second.stop(), 0)
+})
