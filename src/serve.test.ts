@@ -27,7 +27,15 @@ async function directory(t: TestContext): Promise<string> {
 
 /** A server in this process. */
 async function start(t: TestContext, options: Partial<ServeOptions> = {}) {
-  const server = await serve({ data: await directory(t), host: '127.0.0.1', port: 0, logLevel: 'silent', adminPassword: 'secret', program, ...options })
+  const server = await serve({
+    data: await directory(t),
+    host: '127.0.0.1',
+    port: 0,
+    logLevel: 'silent',
+    adminPassword: 'secret',
+    program,
+    ...options,
+  })
   let open = true
   const close = async () => {
     if (open) await server.close()
@@ -89,7 +97,10 @@ test('two servers cannot have one data directory, nor one port', async (t) => {
       () => 'started',
       (error) => (assert.ok(error instanceof Failure), error.message),
     )
-  assert.equal(await refused({ data }), `Another server is using the data directory ${data}. Stop it, or choose another with --data.`)
+  assert.equal(
+    await refused({ data }),
+    `Another server is using the data directory ${data}. Stop it, or choose another with --data.`,
+  )
   const port = Number(new URL(first.url).port)
   const other = await directory(t)
   assert.equal(await refused({ data: other, port }), `Port ${port} of 127.0.0.1 is in use. Choose another with --listen.`)
@@ -101,11 +112,15 @@ test('two servers cannot have one data directory, nor one port', async (t) => {
 
 test('requests that a proxy may read in another way are refused or made plain', async (t) => {
   const { url } = await start(t)
-  const head = (line: string, ...headers: string[]) => `${[line, 'Host: x', 'Connection: close', ...headers].join('\r\n')}\r\n\r\n`
+  const head = (line: string, ...headers: string[]) =>
+    `${[line, 'Host: x', 'Connection: close', ...headers].join('\r\n')}\r\n\r\n`
   assert.match(await send(url, head('GET http://elsewhere/livez HTTP/1.1')), /^HTTP\/1\.1 200 /)
   assert.match(await send(url, head('GET ftp://elsewhere/livez HTTP/1.1')), /^HTTP\/1\.1 400 /)
   assert.match(await send(url, head('POST /livez HTTP/1.1', 'Transfer-Encoding: xchunked')), /^HTTP\/1\.1 (400|501) /)
-  assert.match(await send(url, `${head('POST /livez HTTP/1.1', 'Transfer-Encoding: chunked', 'Content-Length: 3')}0\r\n\r\n`), /^HTTP\/1\.1 400 /)
+  assert.match(
+    await send(url, `${head('POST /livez HTTP/1.1', 'Transfer-Encoding: chunked', 'Content-Length: 3')}0\r\n\r\n`),
+    /^HTTP\/1\.1 400 /,
+  )
 })
 
 forEachDatabase((engine, _open, make) => {
@@ -122,9 +137,14 @@ forEachDatabase((engine, _open, make) => {
     async function run() {
       const from = performance.now()
       const main = new URL('../tests/fixtures/serve.ts', import.meta.url).pathname
-      const server = spawn(process.execPath, [...process.execArgv, main, data, database], { stdio: ['ignore', 'pipe', 'inherit'] })
+      const server = spawn(process.execPath, [...process.execArgv, main, data, database], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
       servers.push(server)
-      const [chunk] = await Promise.race([once(server.stdout, 'data'), once(server, 'exit').then(([code]) => Promise.reject(new Error(`exit ${code}`)))])
+      const [chunk] = await Promise.race([
+        once(server.stdout, 'data'),
+        once(server, 'exit').then(([code]) => Promise.reject(new Error(`exit ${code}`))),
+      ])
       return { server, url: String(chunk).trim(), ms: performance.now() - from }
     }
     const stop = async (server: ChildProcess, signal: NodeJS.Signals) => {
@@ -132,7 +152,8 @@ forEachDatabase((engine, _open, make) => {
       server.kill(signal)
       return (await exit)[0] as number | null
     }
-    const dispatch = (kind: string, args = {}, exclusive: string[] = []) => dispatchTask(ctx, { ...defaults, kind, args, exclusive })
+    const dispatch = (kind: string, args = {}, exclusive: string[] = []) =>
+      dispatchTask(ctx, { ...defaults, kind, args, exclusive })
     async function until(id: number, ...states: string[]) {
       for (const end = performance.now() + 20_000; performance.now() < end; await sleep(20)) {
         const task = await getTask(ctx.db, id)
@@ -163,7 +184,8 @@ forEachDatabase((engine, _open, make) => {
     const { ctx, run, stop, dispatch, until } = await place(t)
     const first = await run()
     const tasks = []
-    for (let index = 0; index < 500; index++) tasks.push(await dispatch('note', { text: String(index), ms: 3 }, [`r${index % 3}`]))
+    for (let index = 0; index < 500; index++)
+      tasks.push(await dispatch('note', { text: String(index), ms: 3 }, [`r${index % 3}`]))
     await until(tasks[40]!.id, 'completed', 'failed')
     await stop(first.server, 'SIGKILL')
     const interrupted = await ctx.db.selectFrom('task').select('id').where('state', '=', 'running').execute()
@@ -171,7 +193,11 @@ forEachDatabase((engine, _open, make) => {
     for (const { id } of interrupted) assert.equal(JSON.parse((await getTask(ctx.db, id)).error!).description, stoppedMessage)
     assert.ok(second.ms < 3000 || process.env['CI'] !== 'true', `ready after ${second.ms} ms`)
     for (const { id } of tasks) await until(id, 'completed', 'failed')
-    const states = await ctx.db.selectFrom('task').select(['state', ({ fn }) => fn.countAll<number>().as('count')]).groupBy('state').execute()
+    const states = await ctx.db
+      .selectFrom('task')
+      .select(['state', ({ fn }) => fn.countAll<number>().as('count')])
+      .groupBy('state')
+      .execute()
     const counts = Object.fromEntries(states.map(({ state, count }) => [state, Number(count)]))
     assert.deepEqual([counts['failed'] ?? 0, counts['completed']], [interrupted.length, 500 - interrupted.length])
     const { value } = await ctx.db.selectFrom('setting').select('value').where('key', '=', 'notes').executeTakeFirstOrThrow()

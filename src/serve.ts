@@ -111,7 +111,9 @@ export async function serve(options: ServeOptions): Promise<Serving> {
 
 /** Members of content's meta that the format wants to be found by. */
 function indexedMembers({ contentTypes }: Format): string[] {
-  return contentTypes.flatMap(({ filters }) => Object.entries(filters).flatMap(([name, filter]) => (filter.index ? [filter.as ?? name] : [])))
+  return contentTypes.flatMap(({ filters }) =>
+    Object.entries(filters).flatMap(([name, filter]) => (filter.index ? [filter.as ?? name] : [])),
+  )
 }
 
 async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, { host, port }: ServeOptions) {
@@ -129,7 +131,10 @@ async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, {
   })
   app.addHook('onResponse', async (request, reply) => {
     const { method, url, id } = request
-    ctx.log.info({ cid: id, method, path: pathOf(url), status: reply.statusCode, ms: Math.round(reply.elapsedTime * 10) / 10 }, 'request')
+    ctx.log.info(
+      { cid: id, method, path: pathOf(url), status: reply.statusCode, ms: Math.round(reply.elapsedTime * 10) / 10 },
+      'request',
+    )
   })
   app.get('/livez', async () => 'ok\n')
   metrics.register(app)
@@ -178,7 +183,9 @@ async function listen(server: Server, host: string, port: number): Promise<void>
     if (hasCode(error, 'EADDRINUSE'))
       throw new Failure('conflict', `Port ${port} of ${host} is in use. Choose another with --listen.`, { cause: error })
     if (hasCode(error, 'EACCES', 'EADDRNOTAVAIL', 'ENOTFOUND'))
-      throw new Failure('invalid', `${host}:${port} cannot be listened on. Choose another address with --listen.`, { cause: error })
+      throw new Failure('invalid', `${host}:${port} cannot be listened on. Choose another address with --listen.`, {
+        cause: error,
+      })
     throw error
   }
 }

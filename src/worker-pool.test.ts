@@ -46,7 +46,8 @@ forEachDatabase((engine, _open, make) => {
     })
     return { ctx, pool, ends, worker }
   }
-  const run = (ctx: Ctx, kind: string, args = {}, exclusive: string[] = []) => dispatchTask(ctx, { ...defaults, kind, args, exclusive })
+  const run = (ctx: Ctx, kind: string, args = {}, exclusive: string[] = []) =>
+    dispatchTask(ctx, { ...defaults, kind, args, exclusive })
 
   async function until(ctx: Ctx, id: number, ...states: string[]) {
     for (const end = performance.now() + 20_000; performance.now() < end; await sleep(20)) {
@@ -60,8 +61,14 @@ forEachDatabase((engine, _open, make) => {
     const { ctx, worker, ends } = await open(t)
     const tasks = await Promise.all([1, 2, 3].map(() => run(ctx, 'rest', { ms: 400 })))
     const done = await Promise.all(tasks.map(({ id }) => until(ctx, id)))
-    assert.deepEqual(done.map(({ state }) => state), ['completed', 'completed', 'completed'])
-    assert.deepEqual(done.map((task) => task.worker_id), [worker.id, worker.id, worker.id])
+    assert.deepEqual(
+      done.map(({ state }) => state),
+      ['completed', 'completed', 'completed'],
+    )
+    assert.deepEqual(
+      done.map((task) => task.worker_id),
+      [worker.id, worker.id, worker.id],
+    )
     const [first, second, third] = done.sort((a, b) => a.started! - b.started!)
     assert.ok(second!.started! < first!.finished!, 'two run at once')
     assert.ok(third!.started! >= Math.min(first!.finished!, second!.finished!), 'and no more')
@@ -73,7 +80,10 @@ forEachDatabase((engine, _open, make) => {
     const tasks = [await run(ctx, 'bug'), await run(ctx, 'crash', {}, ['r']), await run(ctx, 'note', { text: 'after' }, ['r'])]
     const [bug, crash, after] = await Promise.all(tasks.map(({ id }) => until(ctx, id)))
     assert.equal(JSON.parse(bug!.error!).description, 'Unexpected error: undefined is not a list')
-    assert.equal(JSON.parse(crash!.error!).description, 'The worker ended unexpectedly while this task was running. Start it again.')
+    assert.equal(
+      JSON.parse(crash!.error!).description,
+      'The worker ended unexpectedly while this task was running. Start it again.',
+    )
     assert.equal(after!.state, 'completed')
   })
 
@@ -86,7 +96,11 @@ forEachDatabase((engine, _open, make) => {
 
   test(`${engine}: a canceled task that does not stop is stopped, and its thread with it`, async (t) => {
     const { ctx } = await open(t, { cancelPatience: 300 })
-    for (const [kind, args] of [['rest', { ms: 60_000 }], ['stubborn', {}], ['spin', { ms: 60_000 }]] as const) {
+    for (const [kind, args] of [
+      ['rest', { ms: 60_000 }],
+      ['stubborn', {}],
+      ['spin', { ms: 60_000 }],
+    ] as const) {
       const { id } = await run(ctx, kind, args, ['r'])
       await until(ctx, id, 'running')
       assert.equal((await cancelTask(ctx, id)).task.state, 'canceling')
@@ -113,7 +127,11 @@ forEachDatabase((engine, _open, make) => {
 
   test(`${engine}: stopping leaves no task running`, async (t) => {
     const { ctx, pool } = await open(t)
-    const tasks = [await run(ctx, 'rest', { ms: 60_000 }), await run(ctx, 'spin', { ms: 3_000 }), await run(ctx, 'note', { text: 'later' })]
+    const tasks = [
+      await run(ctx, 'rest', { ms: 60_000 }),
+      await run(ctx, 'spin', { ms: 3_000 }),
+      await run(ctx, 'note', { text: 'later' }),
+    ]
     await until(ctx, tasks[0]!.id, 'running')
     await until(ctx, tasks[1]!.id, 'running')
     await pool.stop(200)

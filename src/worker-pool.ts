@@ -117,7 +117,12 @@ export function openPool(options: PoolOptions): Pool {
   }
 
   async function abandon(ids: readonly number[], reason: string): Promise<void> {
-    const tasks = await db.selectFrom('task').selectAll().where('id', 'in', ids).where('state', 'in', ['running', 'canceling']).execute()
+    const tasks = await db
+      .selectFrom('task')
+      .selectAll()
+      .where('id', 'in', ids)
+      .where('state', 'in', ['running', 'canceling'])
+      .execute()
     await abandonTasks(db, tasks, reason)
   }
 

@@ -20,7 +20,12 @@ export interface CreateContentArgs {
 
 /** The task that makes content out of what a user gave, and puts it into a repository if one is named. */
 export async function createContent(job: Job, { labels, uploadId, fileUrl, ...args }: CreateContentArgs): Promise<void> {
-  const sha256 = uploadId !== undefined ? await takeUpload(job.ctx, uploadId) : fileUrl !== undefined ? await download(job, fileUrl) : args.sha256
+  const sha256 =
+    uploadId !== undefined
+      ? await takeUpload(job.ctx, uploadId)
+      : fileUrl !== undefined
+        ? await download(job, fileUrl)
+        : args.sha256
   const ids = await uploadContent(job, { ...args, ...(sha256 !== undefined && { sha256 }) })
   if (labels) for (const id of ids) await setLabels(job.ctx.db, 'content', id, labels)
   if (uploadId !== undefined) await deleteUpload(job.ctx, await getUpload(job.ctx, uploadId))

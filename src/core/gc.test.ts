@@ -28,7 +28,13 @@ forEachDatabase((engine, _open, make) => {
     const data = await mkdtemp(join(tmpdir(), 'signalbox-gc-'))
     const type = { name: 'file', files: 'one', model: 'FileContent' } as ContentType
     const formats = [{ name: 'file', contentTypes: [type], pulp: { model: 'File' } } as unknown as Format]
-    const ctx = await openCtx({ data, database: await make(t), formats, log: openLog('silent'), runner: inThisThread(maintenanceWorks) })
+    const ctx = await openCtx({
+      data,
+      database: await make(t),
+      formats,
+      log: openLog('silent'),
+      runner: inThisThread(maintenanceWorks),
+    })
     t.after(async () => {
       await ctx[Symbol.asyncDispose]()
       await rm(data, { recursive: true, force: true })
@@ -42,7 +48,12 @@ forEachDatabase((engine, _open, make) => {
     const reports = await ctx.db.selectFrom('task_progress').selectAll().where('task_id', '=', task.id).execute()
     const created = await ctx.db.selectFrom('task_created').select('object').where('task_id', '=', task.id).execute()
     const error = task.error ? (JSON.parse(task.error).description as string) : undefined
-    return { state: task.state, error, done: Object.fromEntries(reports.map(({ code, done }) => [code, done])), created: created.map(({ object }) => object) }
+    return {
+      state: task.state,
+      error,
+      done: Object.fromEntries(reports.map(({ code, done }) => [code, done])),
+      created: created.map(({ object }) => object),
+    }
   }
 
   async function store(ctx: Ctx, bytes: string | Buffer): Promise<{ id: number; sha256: string }> {
@@ -55,7 +66,11 @@ forEachDatabase((engine, _open, make) => {
   async function content({ db }: Pick<Ctx, 'db'>, key: string, blobId: number | null, size = 1) {
     const at = now()
     const base = { type: 'file.file', variant: '', slot: key, meta: '{}', labels: '{}', entry_at: 0, entry_length: 0 }
-    const pack = await db.insertInto('pack').values({ bytes: Buffer.from('pack') }).returning('id').executeTakeFirstOrThrow()
+    const pack = await db
+      .insertInto('pack')
+      .values({ bytes: Buffer.from('pack') })
+      .returning('id')
+      .executeTakeFirstOrThrow()
     const row = { ...base, uuid: newUuid(), key, pack_id: pack.id, created: at, updated: at, touched: at }
     const { id } = await db.insertInto('content').values(row).returning('id').executeTakeFirstOrThrow()
     const file = await db
@@ -79,7 +94,8 @@ forEachDatabase((engine, _open, make) => {
       .values({ uuid: newUuid(), repository_id: id, number: 1, counts: '{}', created: at, updated: at })
       .returning('id')
       .executeTakeFirstOrThrow()
-    for (const content_id of contentIds) await db.insertInto('membership').values({ repository_id: id, content_id, added_in: 1 }).execute()
+    for (const content_id of contentIds)
+      await db.insertInto('membership').values({ repository_id: id, content_id, added_in: 1 }).execute()
     return { id, versionId: version.id }
   }
 
@@ -97,11 +113,23 @@ forEachDatabase((engine, _open, make) => {
     }
   }
   const count = async (ctx: Ctx, table: 'content' | 'blob' | 'pack' | 'file') =>
-    Number((await ctx.db.selectFrom(table).select(({ fn }) => fn.countAll<number>().as('n')).executeTakeFirstOrThrow()).n)
+    Number(
+      (
+        await ctx.db
+          .selectFrom(table)
+          .select(({ fn }) => fn.countAll<number>().as('n'))
+          .executeTakeFirstOrThrow()
+      ).n,
+    )
 
   test(`${engine}: what is in no version goes, with its files, pack and bytes; what is in one stays`, async (t) => {
     const ctx = await open(t)
-    const [kept, lost, alone, shared] = [await store(ctx, 'kept'), await store(ctx, 'lost'), await store(ctx, 'alone'), await store(ctx, 'shared')]
+    const [kept, lost, alone, shared] = [
+      await store(ctx, 'kept'),
+      await store(ctx, 'lost'),
+      await store(ctx, 'alone'),
+      await store(ctx, 'shared'),
+    ]
     const member = await content(ctx, 'member', kept.id)
     await content(ctx, 'orphan', lost.id)
     await content(ctx, 'orphan 2', shared.id)
@@ -110,8 +138,16 @@ forEachDatabase((engine, _open, make) => {
     const { state, done } = await run(ctx, 'orphans', { protectionTime: 0 })
     assert.equal(state, 'completed')
     assert.deepEqual(done, { 'clean-up.content': 2, 'clean-up.artifacts': 2 })
-    assert.deepEqual([await count(ctx, 'content'), await count(ctx, 'file'), await count(ctx, 'pack'), await count(ctx, 'blob')], [2, 2, 2, 2])
-    assert.deepEqual(await Promise.all([kept, shared, lost, alone].map((blob) => ctx.blobs.size(blob.sha256))), [4, 6, undefined, undefined])
+    assert.deepEqual(
+      [await count(ctx, 'content'), await count(ctx, 'file'), await count(ctx, 'pack'), await count(ctx, 'blob')],
+      [2, 2, 2, 2],
+    )
+    assert.deepEqual(await Promise.all([kept, shared, lost, alone].map((blob) => ctx.blobs.size(blob.sha256))), [
+      4,
+      6,
+      undefined,
+      undefined,
+    ])
     assert.deepEqual((await run(ctx, 'orphans', { protectionTime: 0 })).done, { 'clean-up.content': 0, 'clean-up.artifacts': 0 })
   })
 
@@ -132,8 +168,14 @@ forEachDatabase((engine, _open, make) => {
     const at = now()
     const task = { name: 'sync', kind: 'sync', args: '{}', logging_cid: '', token: 1, resources: '[]', created: at, updated: at }
     for (const state of ['waiting', 'running']) {
-      await ctx.db.insertInto('task').values({ ...task, uuid: newUuid(), state }).execute()
-      assert.deepEqual((await run(ctx, 'orphans', { protectionTime: 0 })).done, { 'clean-up.content': 0, 'clean-up.artifacts': 0 })
+      await ctx.db
+        .insertInto('task')
+        .values({ ...task, uuid: newUuid(), state })
+        .execute()
+      assert.deepEqual((await run(ctx, 'orphans', { protectionTime: 0 })).done, {
+        'clean-up.content': 0,
+        'clean-up.artifacts': 0,
+      })
       await ctx.db.deleteFrom('task').where('state', '=', state).execute()
     }
   })
@@ -145,7 +187,10 @@ forEachDatabase((engine, _open, make) => {
     const { done } = await run(ctx, 'orphans', { protectionTime: 0, contentIds: [one.id, member.id] })
     assert.equal(done['clean-up.content'], 1)
     const left = await ctx.db.selectFrom('content').select('id').orderBy('id').execute()
-    assert.deepEqual(left.map(({ id }) => id), [two.id, member.id])
+    assert.deepEqual(
+      left.map(({ id }) => id),
+      [two.id, member.id],
+    )
   })
 
   test(`${engine}: a blob that is stored again while its row goes keeps its bytes`, async (t) => {
@@ -227,8 +272,16 @@ forEachDatabase((engine, _open, make) => {
     const names = ['good', 'missing', 'damaged', 'short', 'hopeless']
     const blobs = await Promise.all(names.map((name) => store(ctx, name)))
     const units = await Promise.all(names.map((name, index) => content(ctx, name, blobs[index]!.id, name.length)))
-    await source(ctx, units.slice(0, 4).map(({ fileId }) => fileId), `http://127.0.0.1:${(upstream.address() as AddressInfo).port}/`)
-    const { versionId } = await repository(ctx, 'r', units.map(({ id }) => id))
+    await source(
+      ctx,
+      units.slice(0, 4).map(({ fileId }) => fileId),
+      `http://127.0.0.1:${(upstream.address() as AddressInfo).port}/`,
+    )
+    const { versionId } = await repository(
+      ctx,
+      'r',
+      units.map(({ id }) => id),
+    )
     const spoil = async (index: number, bytes: string) => {
       const { sha256 } = blobs[index]!
       await ctx.blobs.delete(sha256)
@@ -253,10 +306,19 @@ forEachDatabase((engine, _open, make) => {
     const upload = await createUpload(ctx, 10)
     const whole = sha256('helloworld')
     await writeChunk(ctx, upload, { offset: 5, size: 5, sha256: sha256('world') }, chunks('world'))
-    assert.equal((await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: whole })).error, 'The sha256 checksum did not match.')
+    assert.equal(
+      (await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: whole })).error,
+      'The sha256 checksum did not match.',
+    )
     const row = await writeChunk(ctx, upload, { offset: 0, size: 5 }, chunks('hello'))
-    assert.deepEqual(chunksOf(row), [[5, 5], [0, 5]])
-    assert.equal((await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: sha256('x') })).error, 'The sha256 checksum did not match.')
+    assert.deepEqual(chunksOf(row), [
+      [5, 5],
+      [0, 5],
+    ])
+    assert.equal(
+      (await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: sha256('x') })).error,
+      'The sha256 checksum did not match.',
+    )
     const { state, created } = await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: whole })
     assert.equal(state, 'completed')
     const blob = await ctx.db.selectFrom('blob').selectAll().where('sha256', '=', whole).executeTakeFirstOrThrow()
@@ -275,7 +337,10 @@ forEachDatabase((engine, _open, make) => {
     const upload = await createUpload(ctx, 10)
     await writeChunk(ctx, upload, { offset: 5, size: 5 }, chunks('world'))
     const refused = (offset: number, size: number, bytes: string, sha?: string) =>
-      writeChunk(ctx, upload, { offset, size, sha256: sha }, chunks(bytes)).then(() => 'taken', (error: Error) => error.message)
+      writeChunk(ctx, upload, { offset, size, sha256: sha }, chunks(bytes)).then(
+        () => 'taken',
+        (error: Error) => error.message,
+      )
     assert.equal(await refused(6, 5, 'abcde'), 'End byte is greater than upload size.')
     assert.equal(await refused(0, 5, 'hello, you'), 'Chunk size does not match content range.')
     assert.equal(await refused(0, 5, 'hell'), 'Chunk size does not match content range.')

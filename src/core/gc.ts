@@ -51,7 +51,9 @@ export async function cleanOrphans(job: Job, { protectionTime, contentIds }: Orp
 
   const blobs = await gather(ctx.db, orphanedBlobs(cutoff), signal)
   progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { total: blobs.length, done: 0 })
-  await deleteBlobs(ctx, blobs, cutoff, signal, (add) => progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { add }))
+  await deleteBlobs(ctx, blobs, cutoff, signal, (add) =>
+    progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { add }),
+  )
   progress.report('clean-up.artifacts', 'Clean up orphan Artifacts', { finished: true })
   // Reading the whole store is for nightly runs, not for those that follow each change.
   if (now() - cutoff >= strayAge) await deleteStrays(ctx, cutoff, signal)
@@ -224,10 +226,14 @@ export interface ReclaimArgs {
 }
 
 /** Work: frees the disk of what only these repositories have and what can be fetched again. Content stays; its bytes come on demand. */
-export async function reclaimSpace({ ctx, progress, signal, task }: Job, { repositoryIds, keepVersionIds = [] }: ReclaimArgs): Promise<void> {
+export async function reclaimSpace(
+  { ctx, progress, signal, task }: Job,
+  { repositoryIds, keepVersionIds = [] }: ReclaimArgs,
+): Promise<void> {
   const files = await reclaimableFiles(ctx, repositoryIds, keepVersionIds)
   const blobs = [...new Set(files.map((file) => file.blobId))]
-  const report = (change: Parameters<typeof progress.report>[2]) => progress.report('reclaim-space.artifact', 'Reclaim disk space', change)
+  const report = (change: Parameters<typeof progress.report>[2]) =>
+    progress.report('reclaim-space.artifact', 'Reclaim disk space', change)
   report({ total: blobs.length, done: 0 })
   await inBatches(
     files.map(({ id }) => id),

@@ -19,7 +19,10 @@ const atOnce = 4
  * Work: looks whether stored bytes are there and right, and fetches again what is not. What cannot be had again is removed from the store,
  * so that wrong bytes are never served; storing the same bytes anew heals it.
  */
-export async function repairBlobs({ ctx, progress, signal }: Job, { versionId = null, verifyChecksums = true }: RepairArgs): Promise<void> {
+export async function repairBlobs(
+  { ctx, progress, signal }: Job,
+  { versionId = null, verifyChecksums = true }: RepairArgs,
+): Promise<void> {
   const tell = {
     missing: (add: number) => progress.report('repair.missing', 'Identify missing units', { add }),
     corrupted: (add: number) => progress.report('repair.corrupted', 'Identify corrupted units', { add }),
@@ -71,7 +74,11 @@ async function blobsAfter({ db }: Ctx, versionId: number | null, after: number):
   return rows
 }
 
-async function examine({ blobs }: Ctx, { sha256, size }: Blob, verifyChecksums: boolean): Promise<'good' | 'missing' | 'corrupted'> {
+async function examine(
+  { blobs }: Ctx,
+  { sha256, size }: Blob,
+  verifyChecksums: boolean,
+): Promise<'good' | 'missing' | 'corrupted'> {
   const stored = await blobs.size(sha256)
   if (stored === undefined) return 'missing'
   if (stored !== size) return 'corrupted'
@@ -95,7 +102,9 @@ async function mend(ctx: Ctx, onDemand: OnDemand, { id, sha256 }: Blob): Promise
     .selectFrom('file')
     .select('id')
     .where('blob_id', '=', id)
-    .where(({ exists, selectFrom }) => exists(selectFrom('source').select('remote_id').whereRef('source.file_id', '=', 'file.id')))
+    .where(({ exists, selectFrom }) =>
+      exists(selectFrom('source').select('remote_id').whereRef('source.file_id', '=', 'file.id')),
+    )
     .orderBy('id')
     .execute()
   for (const file of files) {

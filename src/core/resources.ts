@@ -115,10 +115,17 @@ export async function updateResource<K extends ResourceKind>(
 /** Deletes one; a repository takes its versions and publications with it. Nothing happens when it is gone already. */
 export async function deleteResource(ctx: Act, kind: ResourceKind | 'publication', id: number): Promise<void> {
   await ctx.db.transaction().execute(async (tx) => {
-    const row = await tx.selectFrom(kind as 'repository').select(['id', 'uuid', 'type']).where('id', '=', id).executeTakeFirst()
+    const row = await tx
+      .selectFrom(kind as 'repository')
+      .select(['id', 'uuid', 'type'])
+      .where('id', '=', id)
+      .executeTakeFirst()
     if (!row) return
     if (kind === 'repository') await releaseRepository(tx, id)
-    await tx.deleteFrom(kind as 'repository').where('id', '=', id).execute()
+    await tx
+      .deleteFrom(kind as 'repository')
+      .where('id', '=', id)
+      .execute()
     await forgetObject(tx, prnOf(ctx.formats, kind, row))
   })
   ctx.changes.bump()
@@ -136,7 +143,11 @@ export async function setLabels(
     if (!row) throw new Failure('not_found', `The ${kind} was deleted.`)
     // JSON leaves out what is undefined.
     const labels = JSON.stringify({ ...JSON.parse(row.labels), ...changes })
-    await tx.updateTable(kind).set({ labels, updated: now() } as never).where('id' as never, '=', id as never).execute()
+    await tx
+      .updateTable(kind)
+      .set({ labels, updated: now() } as never)
+      .where('id' as never, '=', id as never)
+      .execute()
   })
 }
 
@@ -222,7 +233,9 @@ async function getRow(tx: Tx, kind: ResourceKind, id: number) {
 }
 
 function changesServing(before: Json, after: Json): boolean {
-  return ['repository_id', 'version_id', 'publication_id', 'base_path'].some((name) => name in after && after[name] !== before[name])
+  return ['repository_id', 'version_id', 'publication_id', 'base_path'].some(
+    (name) => name in after && after[name] !== before[name],
+  )
 }
 
 /** Whether an upstream that looks the same as in the last sync may have to be read again. Credentials alone are no reason. */
@@ -258,7 +271,10 @@ async function create({ ctx, task, created }: Job, { resource, type, values }: C
   await created(prnOf(ctx.formats, resource, row as { uuid: string; type: string }))
 }
 
-async function update({ ctx }: Job, { resource, id, changes }: { resource: ResourceKind; id: number; changes: Json }): Promise<void> {
+async function update(
+  { ctx }: Job,
+  { resource, id, changes }: { resource: ResourceKind; id: number; changes: Json },
+): Promise<void> {
   await updateResource(ctx, resource, id, changes)
 }
 

@@ -74,7 +74,8 @@ export async function runTask(ctx: Ctx, task: Row<'task'>, stop?: AbortSignal): 
   log.info('task started')
   const error = await attempt(ctx.tasks?.works[task.kind], job, task)
   await reports.stop()
-  if (error !== undefined && !(error instanceof Failure) && !job.signal.aborted) log.error({ err: error }, 'task failed unexpectedly')
+  if (error !== undefined && !(error instanceof Failure) && !job.signal.aborted)
+    log.error({ err: error }, 'task failed unexpectedly')
   const description = error === undefined ? undefined : stop?.aborted ? stoppedMessage : describe(error)
   const state = await finishTask(ctx.db, task, description, reports)
   const seconds = (now() - task.started!) / 1e6

@@ -92,39 +92,56 @@ async function discover(
 ): Promise<Found | undefined> {
   const found: Found = { ids: new Set(), slots: new Map(), fingerprint: undefined, verbatim: [], paths: [] }
   const complete = format.syncMode?.(options.settings) === 'complete'
+  const elsewhere: { type: string; key: string; path: string }[] = []
+  let waiting: Described[] = []
+
+  /** Stores what waits: in few, larger transactions, because each ends with a write that is waited for. */
+  async function store(): Promise<void> {
+    const batch = waiting
+    waiting = []
+    const ids = await saveContent(job.ctx, batch, remote, settled)
+    for (const [index, { type, slot, key }] of batch.entries()) {
+      const id = ids[index]!
+      const place = `${type}\n${slot ?? key}`
+      if (!complete) {
+        found.ids.delete(found.slots.get(place) ?? -1)
+        found.slots.set(place, id)
+      }
+      found.ids.add(id)
+    }
+    if (complete) found.paths.push(...(await movedPaths(job.ctx.db, batch, ids)))
+  }
+
   for await (const item of format.discover!(upstream, options)) {
     job.signal.throwIfAborted()
     if (item.kind === 'content') {
-      const ids = await saveContent(job.ctx, item.batch, remote, settled)
-      for (const [index, { type, slot, key }] of item.batch.entries()) {
-        const id = ids[index]!
-        if (!complete) {
-          const place = `${type}\n${slot ?? key}`
-          found.ids.delete(found.slots.get(place) ?? -1)
-          found.slots.set(place, id)
-        }
-        found.ids.add(id)
-      }
-      if (complete) found.paths.push(...(await movedPaths(job.ctx.db, item.batch, ids)))
+      for (const each of item.batch) waiting.push(each)
+      if (waiting.length >= storedTogether) await store()
     } else if (item.kind === 'verbatim') found.verbatim.push(item)
-    else if (item.kind === 'verbatim-path') {
-      const row = await job.ctx.db
-        .selectFrom('content')
-        .select('id')
-        .where('type', '=', item.type)
-        .where('key', '=', item.key)
-        .executeTakeFirstOrThrow()
-      found.paths.push({ id: row.id, path: item.path })
-    } else {
+    else if (item.kind === 'verbatim-path') elsewhere.push(item)
+    else {
       found.fingerprint = item.value
-      if (item.unchanged) {
-        job.progress.report('sync.was_skipped', 'Skipping Sync (no change from previous sync)', { done: 1, finished: true })
-        return undefined
-      }
+      if (!item.unchanged) continue
+      job.progress.report('sync.was_skipped', 'Skipping Sync (no change from previous sync)', { done: 1, finished: true })
+      return undefined
     }
   }
+  await store()
+  for (const { type, key, path } of elsewhere) found.paths.push({ id: await idOf(job.ctx.db, type, key), path })
   return found
 }
+
+async function idOf(db: Db, type: string, key: string): Promise<number> {
+  const row = await db
+    .selectFrom('content')
+    .select('id')
+    .where('type', '=', type)
+    .where('key', '=', key)
+    .executeTakeFirstOrThrow()
+  return row.id
+}
+
+const storedTogether = 2000
 
 /** Where this upstream has files that are stored under other paths: the same content came from elsewhere before. */
 async function movedPaths(db: Db, batch: readonly Described[], ids: readonly number[]): Promise<Found['paths']> {

@@ -48,7 +48,10 @@ export function openReports(db: Db, task: Pick<Row<'task'>, 'id' | 'token'>, unw
     try {
       for (const each of fresh) await writeReport(tx, task.id, each)
       for (const [index, object] of created.slice(from).entries())
-        await tx.insertInto('task_created').values({ task_id: task.id, position: from + index, object }).execute()
+        await tx
+          .insertInto('task_created')
+          .values({ task_id: task.id, position: from + index, object })
+          .execute()
     } catch (error) {
       for (const each of fresh) changed.add(each)
       written = from

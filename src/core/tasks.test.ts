@@ -108,15 +108,26 @@ forEachDatabase((engine, _open, make) => {
         { ...base, code: 'sync.parsing.packages', message: 'Parsed Packages', total: 5, done: 5, suffix: 'of many' },
       ],
     )
-    const created = await ctx.db.selectFrom('task_created').select('object').where('task_id', '=', task.id).orderBy('position').execute()
-    assert.deepEqual(created.map(({ object }) => object), ['prn:core.test:b', 'prn:core.test:a'])
+    const created = await ctx.db
+      .selectFrom('task_created')
+      .select('object')
+      .where('task_id', '=', task.id)
+      .orderBy('position')
+      .execute()
+    assert.deepEqual(
+      created.map(({ object }) => object),
+      ['prn:core.test:b', 'prn:core.test:a'],
+    )
   })
 
   test(`${engine}: a failure tells its sentence without secrets, a bug that it is one`, async (t) => {
     const ctx = await open(t)
     const failed = await note(ctx, '', { kind: 'fail', immediate: true })
     assert.equal(failed.state, 'failed')
-    assert.deepEqual(JSON.parse(failed.error!), { description: 'The upstream https://example.org/x?… answered 503 three times.', traceback: '' })
+    assert.deepEqual(JSON.parse(failed.error!), {
+      description: 'The upstream https://example.org/x?… answered 503 three times.',
+      traceback: '',
+    })
     const bug = await note(ctx, '', { kind: 'bug', immediate: true })
     assert.equal(JSON.parse(bug.error!).description, 'Unexpected error: undefined is not a list')
     const unknown = await note(ctx, '', { kind: 'nonsense', immediate: true })
@@ -169,7 +180,10 @@ forEachDatabase((engine, _open, make) => {
         return mine
       }),
     )
-    assert.deepEqual(claims.flat().sort((a, b) => a - b), tasks.map(({ id }) => id))
+    assert.deepEqual(
+      claims.flat().sort((a, b) => a - b),
+      tasks.map(({ id }) => id),
+    )
   })
 
   test(`${engine}: a run that lost its task cannot finish it any more`, async (t) => {
@@ -193,7 +207,11 @@ forEachDatabase((engine, _open, make) => {
     await claimTask(ctx.db, living.worker.id)
     await claimTask(ctx.db, dead.worker.id)
     if (engine === 'PostgreSQL') {
-      await ctx.db.updateTable('worker').set({ heartbeat: now() - 40_000_000 }).where('id', '=', dead.worker.id).execute()
+      await ctx.db
+        .updateTable('worker')
+        .set({ heartbeat: now() - 40_000_000 })
+        .where('id', '=', dead.worker.id)
+        .execute()
       await failInterrupted(ctx.db)
       assert.equal((await getTask(ctx.db, kept.id)).state, 'running')
       assert.equal((await getTask(ctx.db, lost.id)).state, 'failed')
@@ -203,7 +221,10 @@ forEachDatabase((engine, _open, make) => {
 
   test(`${engine}: finished tasks can be deleted and purged, unfinished ones not`, async (t) => {
     const ctx = await open(t)
-    const [one, two] = [await note(ctx, '', { kind: 'report', immediate: true }), await note(ctx, '', { kind: 'fail', immediate: true })]
+    const [one, two] = [
+      await note(ctx, '', { kind: 'report', immediate: true }),
+      await note(ctx, '', { kind: 'fail', immediate: true }),
+    ]
     const waiting = await note(ctx, 'waiting')
     await assert.rejects(deleteTask(ctx.db, waiting.id), (error) => error instanceof Failure && error.code === 'conflict')
     await deleteTask(ctx.db, two.id)
@@ -212,9 +233,17 @@ forEachDatabase((engine, _open, make) => {
     const { purgeTasks } = await import('./tasks.ts')
     const counts = new Map<string, number>()
     const purger = await note(ctx, 'purge')
-    const progress = { report: (code: string, _: string, { done, add }: { done?: number; add?: number }) =>
-      void counts.set(code, (done ?? counts.get(code) ?? 0) + (add ?? 0)) }
-    const job = { ctx, task: { id: purger.id, uuid: purger.uuid, userId: null }, progress, signal: new AbortController().signal, created: async () => {} }
+    const progress = {
+      report: (code: string, _: string, { done, add }: { done?: number; add?: number }) =>
+        void counts.set(code, (done ?? counts.get(code) ?? 0) + (add ?? 0)),
+    }
+    const job = {
+      ctx,
+      task: { id: purger.id, uuid: purger.uuid, userId: null },
+      progress,
+      signal: new AbortController().signal,
+      created: async () => {},
+    }
     await purgeTasks(job, { finishedBefore: one.finished!, states: ['completed'], onlyOf: null })
     assert.equal((await getTask(ctx.db, one.id)).id, one.id)
     await purgeTasks(job, { finishedBefore: now(), states: ['completed'], onlyOf: null })

@@ -144,7 +144,10 @@ export interface PurgeArgs {
 }
 
 /** Work: removes the records of tasks that finished long ago. */
-export async function purgeTasks({ ctx, progress, signal, task }: Job, { finishedBefore, states, onlyOf }: PurgeArgs): Promise<void> {
+export async function purgeTasks(
+  { ctx, progress, signal, task }: Job,
+  { finishedBefore, states, onlyOf }: PurgeArgs,
+): Promise<void> {
   let query = ctx.db
     .selectFrom('task')
     .select('id')
@@ -155,6 +158,7 @@ export async function purgeTasks({ ctx, progress, signal, task }: Job, { finishe
   const ids = (await query.orderBy('id').execute()).map(({ id }) => id)
 
   const [total, tasks] = ['purge.tasks.total', 'purge.tasks.key.core.Task']
+  let sum = 0
   progress.report(total, 'Purged task-related-objects total', { done: 0 })
   progress.report(tasks, 'Purged task-objects of type core.Task', { total: ids.length, done: 0 })
   for (let at = 0; at < ids.length; at += purgeBatch) {
@@ -162,10 +166,12 @@ export async function purgeTasks({ ctx, progress, signal, task }: Job, { finishe
     const batch = ids.slice(at, at + purgeBatch)
     const gone = await ctx.db.transaction().execute((tx) => deleteTasks(tx, batch))
     for (const [model, count] of Object.entries(gone)) {
+      sum += count
       progress.report(total, 'Purged task-related-objects total', { add: count })
       progress.report(`purge.tasks.key.core.${model}`, `Purged task-objects of type core.${model}`, { add: count })
     }
   }
+  progress.report(total, 'Purged task-related-objects total', { total: sum })
   progress.report('purge.tasks.error', 'Tasks failed to purge', { total: 0, done: 0 })
 }
 

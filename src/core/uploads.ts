@@ -34,7 +34,12 @@ export interface Chunk {
 }
 
 /** Writes a chunk. Throws Failure invalid when it is not what it says or does not fit. */
-export async function writeChunk(ctx: Ctx, upload: Row<'upload'>, chunk: Chunk, bytes: AsyncIterable<Uint8Array>): Promise<Row<'upload'>> {
+export async function writeChunk(
+  ctx: Ctx,
+  upload: Row<'upload'>,
+  chunk: Chunk,
+  bytes: AsyncIterable<Uint8Array>,
+): Promise<Row<'upload'>> {
   if (chunk.offset + chunk.size > upload.size) throw new Failure('invalid', 'End byte is greater than upload size.')
   await mkdir(directoryOf(ctx), { recursive: true })
   const { size, sha256 } = await writeAt(pathOf(ctx, upload), chunk, bytes)
@@ -42,7 +47,12 @@ export async function writeChunk(ctx: Ctx, upload: Row<'upload'>, chunk: Chunk, 
   if (chunk.sha256 && chunk.sha256 !== sha256) throw new Failure('invalid', 'Checksum does not match chunk upload.')
   return ctx.db.transaction().execute(async (tx) => {
     // The first update keeps others from adding their chunk to the same list.
-    const row = await tx.updateTable('upload').set({ updated: now() }).where('id', '=', upload.id).returning('chunks').executeTakeFirst()
+    const row = await tx
+      .updateTable('upload')
+      .set({ updated: now() })
+      .where('id', '=', upload.id)
+      .returning('chunks')
+      .executeTakeFirst()
     if (!row) throw new Failure('not_found', 'The upload was deleted.')
     return tx
       .updateTable('upload')
@@ -105,7 +115,11 @@ export async function commitUpload({ ctx, created }: Job, { uploadId, sha256 }: 
 async function stage(ctx: Ctx, upload: Row<'upload'>, sha256: string) {
   try {
     const others = ctx.config.allowedChecksums.filter((each) => each === 'sha224' || each === 'sha384' || each === 'sha512')
-    return await ctx.blobs.stage(createReadStream(pathOf(ctx, upload)), { size: upload.size, checksum: `sha256:${sha256}` }, others)
+    return await ctx.blobs.stage(
+      createReadStream(pathOf(ctx, upload)),
+      { size: upload.size, checksum: `sha256:${sha256}` },
+      others,
+    )
   } catch (error) {
     if (error instanceof Failure && error.code === 'integrity')
       throw new Failure('integrity', 'The sha256 checksum did not match.', { cause: error })

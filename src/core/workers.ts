@@ -19,7 +19,10 @@ export interface Registration extends AsyncDisposable {
 export async function registerWorker(ctx: Pick<Ctx, 'db' | 'log'>): Promise<Registration> {
   const { db, log } = ctx
   const at = now()
-  await db.deleteFrom('worker').where('heartbeat', '<', at - week).execute()
+  await db
+    .deleteFrom('worker')
+    .where('heartbeat', '<', at - week)
+    .execute()
   const worker = await db
     .insertInto('worker')
     .values({ uuid: newUuid(), name: `${process.pid}@${hostname()}`, heartbeat: at, created: at, updated: at })

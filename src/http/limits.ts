@@ -14,11 +14,10 @@ export const serverLimits = {
 
 /** Without a byte in either direction for so long, a connection is closed. */
 const silence = 300_000
-const lookInterval = 10_000
-const leastBytes = 10 * 1024
+const leastPerSecond = 1024
 
 /** Closes connections that are silent, or whose request bodies come slower than 1 KiB/s. Returns what ends the watch. */
-export function watchSpeed(server: Server): () => void {
+export function watchSpeed(server: Server, lookInterval = 10_000): () => void {
   server.setTimeout(silence)
   const receiving = new Map<IncomingMessage, number>()
   server.on('request', (request: IncomingMessage) => {
@@ -31,7 +30,8 @@ export function watchSpeed(server: Server): () => void {
     for (const [request, before] of receiving) {
       const { bytesRead } = request.socket
       // What waits here to be read (the disk is slow) is not the peer's fault.
-      if (bytesRead - before < leastBytes && request.readableLength < request.readableHighWaterMark) request.socket.destroy()
+      if (bytesRead - before < (leastPerSecond * lookInterval) / 1000 && request.readableLength < request.readableHighWaterMark)
+        request.socket.destroy()
       else receiving.set(request, bytesRead)
     }
   }, lookInterval)

@@ -49,7 +49,10 @@ export function openMetrics(ctx: Pick<Ctx, 'db' | 'blobs'>): Metrics {
     watchContent(request, response) {
       const from = performance.now()
       response.once('close', () =>
-        requests.observe({ route: '/pulp/content/*', method: request.method!, status: response.statusCode }, (performance.now() - from) / 1000),
+        requests.observe(
+          { route: '/pulp/content/*', method: request.method!, status: response.statusCode },
+          (performance.now() - from) / 1000,
+        ),
       )
     },
     register(app) {

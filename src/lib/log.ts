@@ -12,7 +12,17 @@ export function openLog(level = 'info', to: DestinationStream = pino.destination
   return pino(options, to)
 }
 
-const secrets = ['authorization', 'Authorization', 'cookie', 'password', 'client_key', 'proxy_password', 'secret', 'secrets', 'token']
+const secrets = [
+  'authorization',
+  'Authorization',
+  'cookie',
+  'password',
+  'client_key',
+  'proxy_password',
+  'secret',
+  'secrets',
+  'token',
+]
 const secretPaths = secrets.flatMap((name) => [name, `*.${name}`, `*.*.${name}`])
 
 function describeError(error: unknown): unknown {

@@ -14,7 +14,10 @@ export function lockDirectory(directory: string): Disposable {
   } catch (error) {
     lock.close()
     if (error instanceof Error && 'errcode' in error && error.errcode === 5)
-      throw new Failure('conflict', `Another server is using the data directory ${directory}. Stop it, or choose another with --data.`)
+      throw new Failure(
+        'conflict',
+        `Another server is using the data directory ${directory}. Stop it, or choose another with --data.`,
+      )
     throw error
   }
   return { [Symbol.dispose]: () => lock.close() }

@@ -50,14 +50,23 @@ export async function makeMirror({ api }: TestServer, wanted: Wanted): Promise<M
       api.create<Publication>(`publications/${kind}`, { repository_version: (await mirror.latest()).pulp_href, ...more }),
     async distribute(path, more = {}) {
       const publication = (await mirror.findPublication())?.pulp_href
-      return api.create<Distribution>(`distributions/${kind}`, { name: path.replaceAll('/', '-'), base_path: path, publication, ...more })
+      return api.create<Distribution>(`distributions/${kind}`, {
+        name: path.replaceAll('/', '-'),
+        base_path: path,
+        publication,
+        ...more,
+      })
     },
   }
   return mirror
 }
 
 /** A guard that lets one user through. */
-export async function makeGuard({ api }: TestServer, name: string, [username, password]: readonly [string, string]): Promise<Guard> {
+export async function makeGuard(
+  { api }: TestServer,
+  name: string,
+  [username, password]: readonly [string, string],
+): Promise<Guard> {
   const guard = await api.create<Guard>('contentguards/core/rbac/', { name })
   if (!(await api.find<User>('users/', { username }))) await api.create<User>('users/', { username, password })
   await api.post(`${guard.pulp_href}add_role/`, { role: 'core.rbaccontentguard_downloader', users: [username] })

@@ -1,7 +1,5 @@
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:http'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 import { run } from './run.ts'
 
 export interface Package {
@@ -35,6 +33,8 @@ export async function buildRpms(directory: string, packages: readonly Package[])
     ...define('_topdir', top),
     ...define('_build_id_links', 'none'),
     ...define('source_date_epoch_from_changelog', '0'),
+    ...define('debug_package', '%{nil}'),
+    ...define('__os_install_post', '%{nil}'),
     ...specs,
   ])
   const built: string[] = []
@@ -80,15 +80,24 @@ export async function createRepository(directory: string, ...args: string[]): Pr
   await run('createrepo_c', ['--quiet', ...args, directory])
 }
 
+/** Adds a metadata file to repodata: `updateinfo`, `modules`, or of a type that nobody knows. */
+export async function addMetadata(directory: string, type: string, name: string, text: string, ...args: string[]): Promise<void> {
+  const file = join(directory, name)
+  await writeFile(file, text)
+  await run('modifyrepo_c', ['--mdtype', type, ...args, file, join(directory, 'repodata')])
+  await rm(file)
+}
+
 /** A signing key of its own: signs packages and repomd.xml. */
-export async function makeKey(
-  directory: string,
-): Promise<{
-  publicKey: string
-  fingerprint: string
-  signRpms(files: string[]): Promise<void>
+export interface Key {
+  /** Path of a file. */
+  readonly publicKey: string
+  readonly fingerprint: string
+  signRpms(files: readonly string[]): Promise<void>
   signRepomd(repository: string): Promise<void>
-}> {
+}
+
+export async function makeKey(directory: string): Promise<Key> {
   const home = join(directory, 'gnupg')
   await mkdir(home, { recursive: true, mode: 0o700 })
   const gpg = (...args: string[]) =>
@@ -113,28 +122,6 @@ export async function makeKey(
       await gpg('--armor', '--detach-sign', join(repository, 'repodata', 'repomd.xml'))
     },
   }
-}
-
-/** Serves files as a plain upstream does; `requests` are the paths asked for, oldest first. */
-export async function serveDirectory(t: TestContext, directory: string): Promise<{ url: string; requests: string[] }> {
-  const requests: string[] = []
-  const server = createServer(async (request, response) => {
-    const path = decodeURIComponent(new URL(request.url ?? '/', 'http://x').pathname)
-    requests.push(path)
-    try {
-      response.end(await readFile(join(directory, path)))
-    } catch {
-      response.writeHead(404).end()
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  t.after(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return { url: `http://127.0.0.1:${address.port}/`, requests }
 }
 
 /** A dnf that knows one repository and nothing of this machine's. */

@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
+import { after } from 'node:test'
+import type { Scope } from './server.ts'
 import { promisify } from 'node:util'
 
 interface Finished {
@@ -46,7 +47,7 @@ export async function run(program: string, args: readonly string[], options: Run
 }
 
 /** A directory of its own, removed after the test. */
-export async function temporaryDirectory(t: TestContext): Promise<string> {
+export async function temporaryDirectory(t: Scope): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'signalbox-test-'))
   t.after(() => rm(directory, { recursive: true, force: true }))
   return directory
@@ -65,4 +66,19 @@ export async function missing(...programs: string[]): Promise<string | false> {
     }
   }
   return false
+}
+
+/** Why nothing can be built, signed and installed here. */
+export async function cannotInstall(): Promise<string | false> {
+  if (process.getuid?.() !== 0) return 'dnf installs only for root'
+  return missing('dnf', 'rpmbuild', 'rpmsign', 'createrepo_c', 'modifyrepo_c', 'gpg', 'nginx')
+}
+
+/** What ends with the whole test file, the last first. To be opened at the top of the file: hooks cannot add hooks. */
+export function openFileScope(): Scope {
+  const cleanings: (() => Promise<void> | void)[] = []
+  after(async () => {
+    for (const clean of cleanings.toReversed()) await clean()
+  })
+  return { after: (clean) => void cleanings.push(clean) }
 }

@@ -106,7 +106,11 @@ export function contentUrl({ url }: { url: string }, path: string, [username, pa
 export function getContent(
   { url }: { url: string },
   path: string,
-  { as, headers = {}, method = 'GET' }: { as?: readonly [string, string]; headers?: Record<string, string>; method?: string } = {},
+  {
+    as,
+    headers = {},
+    method = 'GET',
+  }: { as?: readonly [string, string]; headers?: Record<string, string>; method?: string } = {},
 ): Promise<Response> {
   const authorization = as && { authorization: `Basic ${Buffer.from(as.join(':')).toString('base64')}` }
   return fetch(`${url}/pulp/content/${path}`, { method, redirect: 'error', headers: { ...authorization, ...headers } })

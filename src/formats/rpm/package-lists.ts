@@ -28,7 +28,9 @@ export interface SelectOptions {
   check(found: PrimaryPackage): void
 }
 
-const batchSize = 1000
+const askedTogether = 1000
+/** Few, because the text of all of them is in memory. */
+const batchSize = 400
 
 /** The first look at primary.xml. Throws Failure integrity. */
 export async function selectPackages(primary: AsyncIterable<Buffer>, options: SelectOptions): Promise<Selection> {
@@ -64,7 +66,7 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
       const key = owned(keyOf(found))
       decisions[index] = decide(found, key, index)
       if (decisions[index] === 'new') batch.push({ index, key, checksum: owned(found.checksum) })
-      if (batch.length === batchSize) await ask()
+      if (batch.length === askedTogether) await ask()
     }
   await ask()
   return { decisions, wanted }

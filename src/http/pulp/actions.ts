@@ -132,6 +132,7 @@ async function copyOf(call: Call, { source_repo_version, dest_repo, dest_base_ve
 async function targetOf(call: Call, value: string, kind: 'version' | 'repository'): Promise<Target> {
   const found = await findTarget(call, value, [kind])
   if (found === 'unknown') throw invalid([`URI not valid: ${value}`])
-  if (typeof found === 'string') throw invalid([`URI ${value} not found for ${kind === 'version' ? 'repositoryversion' : 'repository'}.`])
+  if (typeof found === 'string')
+    throw invalid([`URI ${value} not found for ${kind === 'version' ? 'repositoryversion' : 'repository'}.`])
   return found
 }

@@ -17,7 +17,10 @@ const protectionTime = 1440
 const common: Fields = {
   size: { type: 'integer', format: 'int64', description: 'The size of the file in bytes.' },
   ...Object.fromEntries(
-    digests.map((name) => [name, { type: 'string', nullable: true, description: `The ${name} checksum of the file if available.` }]),
+    digests.map((name) => [
+      name,
+      { type: 'string', nullable: true, description: `The ${name} checksum of the file if available.` },
+    ]),
   ),
 }
 const answer = answerSchema('Artifact', baseFields, {
@@ -63,7 +66,9 @@ export const artifacts: Resource<'blob'> = {
     rows.map((row) => ({
       file: `artifact/${row.sha256.slice(0, 2)}/${row.sha256.slice(2)}`,
       size: row.size,
-      ...Object.fromEntries(digests.map((name) => [name, ctx.config.allowedChecksums.includes(name) ? (row[name] ?? null) : null])),
+      ...Object.fromEntries(
+        digests.map((name) => [name, ctx.config.allowedChecksums.includes(name) ? (row[name] ?? null) : null]),
+      ),
       sha256: row.sha256,
     })),
   operations: [

@@ -29,7 +29,8 @@ export async function readBody(call: Call, schema: BodySchema, stream: Readable)
   }
   if (media === 'multipart/form-data') return { values: await readParts(call, schema, stream, type), form: true }
   if (media === 'application/json' || media === '') return { values: parseJson(await readText(stream)), form: false }
-  if (media === 'application/x-www-form-urlencoded') return { values: gather(new URLSearchParams(await readText(stream))), form: true }
+  if (media === 'application/x-www-form-urlencoded')
+    return { values: gather(new URLSearchParams(await readText(stream))), form: true }
   await drain(stream)
   throw new UnsupportedMedia(`Unsupported media type "${type}" in request.`)
 }
@@ -107,6 +108,6 @@ async function readSmall(body: AsyncIterable<Uint8Array>): Promise<string> {
 /** Files of a body that nobody kept are removed. */
 export async function releaseBody(values: Readonly<Record<string, unknown>>): Promise<void> {
   for (const value of Object.values(values))
-    if (typeof value === 'object' && value !== null && Symbol.asyncDispose in value) await (value as Staged)[Symbol.asyncDispose]()
+    if (typeof value === 'object' && value !== null && Symbol.asyncDispose in value)
+      await (value as Staged)[Symbol.asyncDispose]()
 }
-

@@ -6,11 +6,17 @@ import { invalid, invalidField } from './invalid.ts'
 import type { Call } from './resource.ts'
 
 /** Content that hrefs or PRNs name, 60,000 of them in one query; `field` of a body, or a filter's value. Throws Failure invalid for what is no name or names nothing. */
-export async function contentTargets(call: Call, field: string | undefined, values: readonly string[]): Promise<{ id: number; type: string }[]> {
+export async function contentTargets(
+  call: Call,
+  field: string | undefined,
+  values: readonly string[],
+): Promise<{ id: number; type: string }[]> {
   if (values.length === 0) return []
   const byUuid = new Map(values.map((value) => [uuidOf(field, value), value]))
   const { rows } = await sql<{ id: number; type: string; uuid: string }>`
-    select c.id, c.type, c.uuid from ${textRows(call.ctx.db, byUuid.keys())} as k cross join content c where c.uuid = k.text`.execute(call.ctx.db)
+    select c.id, c.type, c.uuid from ${textRows(call.ctx.db, byUuid.keys())} as k cross join content c where c.uuid = k.text`.execute(
+    call.ctx.db,
+  )
   for (const { uuid } of rows) byUuid.delete(uuid)
   if (byUuid.size > 0)
     throw wrong(
@@ -28,4 +34,5 @@ function uuidOf(field: string | undefined, value: string): string {
   return uuid
 }
 
-const wrong = (field: string | undefined, message: string) => (field === undefined ? invalid([message]) : invalidField(field, message))
+const wrong = (field: string | undefined, message: string) =>
+  field === undefined ? invalid([message]) : invalidField(field, message)

@@ -12,8 +12,7 @@ function parts(fields: Record<string, string>, file?: string): string {
   const texts = Object.entries(fields).map(
     ([name, value]) => `--x\r\nContent-Disposition: form-data; name="${name}"\r\n\r\n${value}\r\n`,
   )
-  const bytes =
-    file === undefined ? '' : `--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n${file}\r\n`
+  const bytes = file === undefined ? '' : `--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n${file}\r\n`
   return `${texts.join('')}${bytes}--x--\r\n`
 }
 
@@ -107,7 +106,9 @@ forEachDatabase((engine, open) => {
     const put = (upload: string, range: string, bytes: string, fields: Record<string, string> = {}) =>
       call('PUT', upload, parts(fields, bytes), { headers: { ...boundary, 'content-range': range } })
     const upload = await start(8)
-    assert.deepEqual((await put(upload, 'bytes 6-9/8', 'abcd')).body, { non_field_errors: ['End byte is greater than upload size.'] })
+    assert.deepEqual((await put(upload, 'bytes 6-9/8', 'abcd')).body, {
+      non_field_errors: ['End byte is greater than upload size.'],
+    })
     assert.deepEqual((await put(upload, 'nonsense', 'abcd')).body, {
       non_field_errors: ['Invalid or missing content range header.'],
     })
@@ -141,7 +142,10 @@ forEachDatabase((engine, open) => {
     assert.deepEqual(none.body, { non_field_errors: ['Exactly one of file, upload, artifact, file_url must be specified.'] })
     const path = await call('POST', 'content/file/files/', { relative_path: '/a', file_url: 'http://127.0.0.1/' })
     assert.deepEqual(path.body, { relative_path: ["Relative path can't start with '/'. /a"] })
-    const unknown = await call('POST', 'content/file/files/', { relative_path: 'a', artifact: `/pulp/api/v3/artifacts/${absent}/` })
+    const unknown = await call('POST', 'content/file/files/', {
+      relative_path: 'a',
+      artifact: `/pulp/api/v3/artifacts/${absent}/`,
+    })
     assert.deepEqual(unknown.body, { artifact: ['Invalid hyperlink - Object does not exist.'] })
   })
 })

@@ -59,7 +59,8 @@ function versionFilter(name: keyof typeof versionFilters): Filter {
   return {
     field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
     async where(value: string, call) {
-      return sql`content.id in (select membership.content_id from membership where ${chosen(await versionNamed(call, value))})`
+      const row = await versionNamed(call, value)
+      return sql`exists (select 1 from membership where membership.content_id = content.id and ${chosen(row)})`
     },
     async join(rows: Rows<any>, value: string, call) {
       const row = await versionNamed(call, value)
@@ -88,8 +89,15 @@ export function contentResource(format: Format, type: ContentType): Resource<'co
   const app = format.name
   const schema = `${app}.${type.model}`
   const fields: Fields = {
-    pulp_labels: { ...labelsField, description: 'A dictionary of arbitrary key/value pairs used to describe a specific Content instance.' },
-    ...(type.files === 'one' ? { artifact: artifactField, ...digestFields } : type.files === 'many' ? { artifacts: artifactsField } : {}),
+    pulp_labels: {
+      ...labelsField,
+      description: 'A dictionary of arbitrary key/value pairs used to describe a specific Content instance.',
+    },
+    ...(type.files === 'one'
+      ? { artifact: artifactField, ...digestFields }
+      : type.files === 'many'
+        ? { artifacts: artifactsField }
+        : {}),
     ...Object.fromEntries(Object.entries(type.fields).map(([name, field]) => [name, field])),
   }
   const answer = answerSchema(schema, baseFields, fields)
@@ -148,7 +156,9 @@ const commonOrdering: Record<string, Column> = {
 }
 
 function declaredOrdering(type: ContentType): Record<string, Column> {
-  return Object.fromEntries(type.ordering.map((name) => [name, metaColumn(type.filters[name]?.as ?? name, type.filters[name]?.type ?? 'text')]))
+  return Object.fromEntries(
+    type.ordering.map((name) => [name, metaColumn(type.filters[name]?.as ?? name, type.filters[name]?.type ?? 'text')]),
+  )
 }
 
 /** A member of meta as the indexes have it. */
@@ -167,7 +177,8 @@ async function countOfVersion(
   hasExpression: boolean,
 ): Promise<number | undefined> {
   const [only] = filters
-  const part = only && { repository_version: 'present', repository_version_added: 'added', repository_version_removed: 'removed' }[only.name]
+  const part =
+    only && { repository_version: 'present', repository_version_added: 'added', repository_version_removed: 'removed' }[only.name]
   if (!part || filters.length > 1 || hasExpression || !call.user!.isSuperuser) return undefined
   const { counts } = await versionNamed(call, String(only.value))
   return (JSON.parse(counts) as Counts)[type]?.[part as 'present'] ?? 0
@@ -208,7 +219,9 @@ function artifactHref(call: Call, blob: FileOfContent | undefined): string | nul
   return blob?.uuid ? hrefOf(call.registry, 'artifact', { uuid: blob.uuid }) : null
 }
 
-type FileOfContent = { content_id: number; path: string; uuid: string | null } & Partial<Record<(typeof digests)[number], string | null>>
+type FileOfContent = { content_id: number; path: string; uuid: string | null } & Partial<
+  Record<(typeof digests)[number], string | null>
+>
 
 async function blobsOf({ ctx: { db } }: Call, rows: readonly Row<'content'>[]): Promise<Map<number, FileOfContent[]>> {
   if (rows.length === 0) return new Map()
@@ -217,7 +230,11 @@ async function blobsOf({ ctx: { db } }: Call, rows: readonly Row<'content'>[]): 
     .leftJoin('blob', 'blob.id', 'file.blob_id')
     .select(['file.content_id', 'file.path', 'blob.uuid'])
     .select(digests.map((name) => `blob.${name}` as const))
-    .where('file.content_id', 'in', rows.map(({ id }) => id))
+    .where(
+      'file.content_id',
+      'in',
+      rows.map(({ id }) => id),
+    )
     .orderBy('file.id')
     .execute()
   return Map.groupBy(found, ({ content_id }) => content_id)
@@ -350,7 +367,10 @@ export const contentList: Resource<'content'> = {
   },
   operations: [
     listing(
-      answerSchema('MultipleArtifactContent', baseFields, { pulp_labels: labelsField, artifacts: { ...artifactsField, required: true } }),
+      answerSchema('MultipleArtifactContent', baseFields, {
+        pulp_labels: labelsField,
+        artifacts: { ...artifactsField, required: true },
+      }),
     ),
   ],
 }

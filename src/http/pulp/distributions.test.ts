@@ -55,7 +55,8 @@ forEachDatabase((engine, open) => {
     await refused({ name: 'one', base_path: 'z' }, { name: ['This field must be unique.'] })
     await refused({ name: 'two', base_path: '/z' }, { base_path: ['Relative path cannot begin or end with slashes.'] })
     await refused({ name: 'two', base_path: 'a b' }, { base_path: ['Relative path cannot contain spaces.'] })
-    for (const base_path of ['a/../c', 'a//c', 'a?', './a']) await refused({ name: 'two', base_path }, { base_path: ['Enter a valid URL.'] })
+    for (const base_path of ['a/../c', 'a//c', 'a?', './a'])
+      await refused({ name: 'two', base_path }, { base_path: ['Enter a valid URL.'] })
     await refused(
       { name: 'two', base_path: 'z', checkpoint: true },
       { non_field_errors: ["The 'checkpoint' attribute may only be used with the 'repository' attribute."] },

@@ -179,11 +179,7 @@ export function distributionResource(format: Format): Resource<'distribution'> {
 }
 
 /** What a request sets, as core names it, checked against what is there. */
-async function distributionValues(
-  settings: Fields,
-  call: Call,
-  row?: Row<'distribution'>,
-): Promise<Partial<DistributionValues>> {
+async function distributionValues(settings: Fields, call: Call, row?: Row<'distribution'>): Promise<Partial<DistributionValues>> {
   const { body, ctx } = call
   checkPath(body['base_path'])
   checkLabels(body['pulp_labels'])
@@ -191,7 +187,8 @@ async function distributionValues(
   const other = body['base_path'] === undefined ? undefined : await findOverlap(ctx.db, body['base_path'], row?.id ?? -1)
   if (other?.base_path === body['base_path'] && other) throw invalid({ base_path: ['This field must be unique.'] })
   // Pulp raises this one as a dictionary inside the field's own error, so it is nested and no list.
-  if (other) throw invalid({ base_path: { base_path: `Overlaps with existing distribution '${other.name}'` } } as unknown as Problems)
+  if (other)
+    throw invalid({ base_path: { base_path: `Overlaps with existing distribution '${other.name}'` } } as unknown as Problems)
   const repository = idOf(body, 'repository', row?.repository_id)
   const publication = idOf(body, 'publication', row?.publication_id)
   const given = pickSettings(settings, body)
@@ -223,13 +220,26 @@ function checkPath(path: string | undefined): void {
   if (path.includes(' ')) throw problem('Relative path cannot contain spaces.')
   if (/[\s?#\\]/.test(path)) throw problem('Enter a valid URL.')
   if (path.startsWith('/') || path.endsWith('/')) throw problem('Relative path cannot begin or end with slashes.')
-  if (path.split('/').some((segment) => segment === '' || segment === '.' || segment === '..')) throw problem('Enter a valid URL.')
+  if (path.split('/').some((segment) => segment === '' || segment === '.' || segment === '..'))
+    throw problem('Enter a valid URL.')
 }
 
 async function showDistributions(call: Call, rows: readonly Row<'distribution'>[], settings?: Fields) {
-  const guards = await hrefsById(call, 'guard', rows.map(({ guard_id }) => guard_id))
-  const repositories = await hrefsById(call, 'repository', rows.map(({ repository_id }) => repository_id))
-  const publications = await hrefsById(call, 'publication', rows.map(({ publication_id }) => publication_id))
+  const guards = await hrefsById(
+    call,
+    'guard',
+    rows.map(({ guard_id }) => guard_id),
+  )
+  const repositories = await hrefsById(
+    call,
+    'repository',
+    rows.map(({ repository_id }) => repository_id),
+  )
+  const publications = await hrefsById(
+    call,
+    'publication',
+    rows.map(({ publication_id }) => publication_id),
+  )
   const origin = (call.ctx.config.origin ?? call.origin).replace(/\/$/, '')
   return rows.map((row) => ({
     base_path: row.base_path,
@@ -249,10 +259,18 @@ async function showDistributions(call: Call, rows: readonly Row<'distribution'>[
   }))
 }
 
-async function hrefsById(call: Call, kind: 'guard' | 'repository' | 'publication', ids: readonly (number | null)[]): Promise<Map<number, string>> {
+async function hrefsById(
+  call: Call,
+  kind: 'guard' | 'repository' | 'publication',
+  ids: readonly (number | null)[],
+): Promise<Map<number, string>> {
   const wanted = [...new Set(ids.filter((id) => id !== null))]
   if (wanted.length === 0) return new Map()
-  const rows = await call.ctx.db.selectFrom(kind as 'guard').select(['id', 'uuid', 'type']).where('id', 'in', wanted).execute()
+  const rows = await call.ctx.db
+    .selectFrom(kind as 'guard')
+    .select(['id', 'uuid', 'type'])
+    .where('id', 'in', wanted)
+    .execute()
   return new Map(rows.map((row) => [row.id, hrefOf(call.registry, kind, row)]))
 }
 

@@ -26,9 +26,7 @@ export function documentEndpoints(build: () => unknown): Endpoint[] {
     operationId: `docs_${name}_get`,
     tag: 'Docs: Api',
     summary: 'OpenAPI document',
-    parameters: [
-      { name: 'lang', in: 'query', field: lang },
-    ],
+    parameters: [{ name: 'lang', in: 'query', field: lang }],
     answers: { 200: { schema: '', fields: {} } },
     allow: 'anyone',
     run: (call) => answer(call, type),

@@ -45,7 +45,11 @@ export function placeholderOf({ placeholder, app, model }: Resource): string {
 }
 
 /** Finds resources by what names them. */
-export function openRegistry(ctx: Pick<Ctx, 'formats'>, resources: readonly Resource[], endpoints: readonly Endpoint[]): Registry {
+export function openRegistry(
+  ctx: Pick<Ctx, 'formats'>,
+  resources: readonly Resource[],
+  endpoints: readonly Endpoint[],
+): Registry {
   const places = resources.filter(({ generic, kind }) => !generic && kind)
   const byType = new Map(places.map((resource) => [`${resource.kind} ${resource.type ?? ''}`, resource]))
   const byModel = new Map(

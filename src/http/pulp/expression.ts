@@ -11,7 +11,8 @@ interface Part {
 }
 
 const maximumComplexity = 8
-const tokens = /\s*(?:(\()|(\))|([A-Za-z][A-Za-z0-9_]*)\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)'|([A-Za-z0-9À-ÖØ-öø-ÿ.,_*-]+))|([A-Za-z]+)\b)/y
+const tokens =
+  /\s*(?:(\()|(\))|([A-Za-z][A-Za-z0-9_]*)\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)'|([A-Za-z0-9À-ÖØ-öø-ÿ.,_*-]+))|([A-Za-z]+)\b)/y
 
 interface Token {
   kind: '(' | ')' | 'filter' | 'NOT' | 'AND' | 'OR' | 'end'

@@ -47,7 +47,13 @@ export const nameFilters = (column: Column, name = 'name'): Filters => lookups(n
 export const timeFilters = (name: string, column: Column): Filters => lookups(name, column, 'time', timeLookups)
 
 /** Filters of one column, called as Pulp does: the name alone, or with `__` and the lookup. */
-export function lookups(name: string, column: Column, kind: Kind, wanted: readonly FilterLookup[], choices?: readonly string[]): Filters {
+export function lookups(
+  name: string,
+  column: Column,
+  kind: Kind,
+  wanted: readonly FilterLookup[],
+  choices?: readonly string[],
+): Filters {
   return Object.fromEntries(
     wanted.map((lookup) => [lookup === 'exact' ? name : `${name}__${lookup}`, lookupFilter(name, column, kind, lookup, choices)]),
   )
@@ -128,9 +134,15 @@ export function compare(db: Db, column: RawBuilder<unknown>, lookup: FilterLooku
   }
 }
 
-function matches(column: RawBuilder<unknown>, lookup: 'regex' | 'iregex', pattern: string, key: string, postgres: boolean): Expression<SqlBool> {
+function matches(
+  column: RawBuilder<unknown>,
+  lookup: 'regex' | 'iregex',
+  pattern: string,
+  key: string,
+  postgres: boolean,
+): Expression<SqlBool> {
   try {
-    new RegExp(pattern)
+    RegExp(pattern)
   } catch {
     throw invalidField(key, `'${pattern}' is not a regular expression.`)
   }
@@ -190,7 +202,9 @@ function labelTerm(db: Db, column: string, term: string): RawBuilder<SqlBool> {
 }
 
 function labelValue(db: Db, column: string, key: string): RawBuilder<string> {
-  return engineOf(db) === 'postgres' ? sql`${sql.ref(column)} ->> ${key}::text` : sql`json_extract(${sql.ref(column)}, ${`$."${key}"`})`
+  return engineOf(db) === 'postgres'
+    ? sql`${sql.ref(column)} ->> ${key}::text`
+    : sql`json_extract(${sql.ref(column)}, ${`$."${key}"`})`
 }
 
 function hasLabel(db: Db, column: string, key: string): RawBuilder<SqlBool> {

@@ -20,7 +20,12 @@ export function overRepositories(list: Resource, repositories: readonly Resource
     async where(rows, call) {
       if (call.user!.isSuperuser) return rows
       const { db } = call.ctx
-      const visible = await whereVisible(db.selectFrom('repository').select('repository.id') as any, call, 'repository', repositories)
+      const visible = await whereVisible(
+        db.selectFrom('repository').select('repository.id') as any,
+        call,
+        'repository',
+        repositories,
+      )
       return rows.where('version.repository_id', 'in', visible as any)
     },
   }

@@ -25,7 +25,10 @@ export function hrefOf(registry: Registry, kind: Kind, row: { uuid: string | num
 }
 
 /** Hrefs of versions by their ids. Versions hang below their repository, so their names take a look at it. */
-export async function versionHrefs({ ctx: { db }, registry }: Where, ids: readonly (number | null)[]): Promise<Map<number, string>> {
+export async function versionHrefs(
+  { ctx: { db }, registry }: Where,
+  ids: readonly (number | null)[],
+): Promise<Map<number, string>> {
   const wanted = [...new Set(ids.filter((id) => id !== null))]
   if (wanted.length === 0) return new Map()
   const rows = await db
@@ -61,7 +64,11 @@ const uuidIn = (prn: string) => prn.slice(prn.lastIndexOf(':') + 1)
  * What an href or PRN names, when it is of one of these kinds. Otherwise why not: `unknown` names no resource at all, `other` one of another
  * kind, `absent` nothing that exists.
  */
-export async function findTarget(where: Where, value: string, kinds: TargetKinds): Promise<Target | 'unknown' | 'other' | 'absent'> {
+export async function findTarget(
+  where: Where,
+  value: string,
+  kinds: TargetKinds,
+): Promise<Target | 'unknown' | 'other' | 'absent'> {
   const named = value.startsWith('prn:') ? namedByPrn(where, value) : namedByHref(where, value)
   if (!named) return isCollection(where.registry, value) ? 'other' : 'unknown'
   const { resource, key, parentKey } = named
@@ -90,7 +97,8 @@ interface Named {
 function namedByPrn({ ctx, registry }: Where, prn: string): Named | undefined {
   const [, model = '', key = '', more] = prn.split(':')
   if (more !== undefined || !key) return undefined
-  if (model === modelOf(ctx.formats, 'version')) return { resource: registry.resources.find(({ kind }) => kind === 'version')!, key }
+  if (model === modelOf(ctx.formats, 'version'))
+    return { resource: registry.resources.find(({ kind }) => kind === 'version')!, key }
   const resource = registry.named(model)
   return resource && { resource, key }
 }

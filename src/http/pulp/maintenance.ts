@@ -8,7 +8,11 @@ import { verifyField } from './versions.ts'
 
 /* What keeps the store in order: administrators start it. */
 
-const post = (path: string, operationId: string, tag: string): Pick<Endpoint, 'method' | 'url' | 'documented' | 'operationId' | 'tag' | 'answers' | 'allow'> => ({
+const post = (
+  path: string,
+  operationId: string,
+  tag: string,
+): Pick<Endpoint, 'method' | 'url' | 'documented' | 'operationId' | 'tag' | 'answers' | 'allow'> => ({
   method: 'POST',
   url: `${apiRoot}${path}`,
   documented: `${apiRoot}${path}`,
@@ -36,7 +40,8 @@ const cleanup: Endpoint = {
         nullable: true,
         minimum: 0,
         maximum: 4294967295,
-        description: 'The time in minutes for how long Pulp will hold orphan Content and Artifacts before they become candidates for deletion.',
+        description:
+          'The time in minutes for how long Pulp will hold orphan Content and Artifacts before they become candidates for deletion.',
       },
     },
   },
@@ -44,7 +49,10 @@ const cleanup: Endpoint = {
     const hrefs: string[] | undefined = call.body['content_hrefs']
     if (hrefs?.length === 0) throw invalidField('content_hrefs', 'Must not be [].')
     const content = hrefs && (await contentTargets(call, 'content_hrefs', hrefs.map(String)))
-    return cleanOrphans(call, { contentIds: content?.map(({ id }) => id) ?? null, protectionTime: call.body['orphan_protection_time'] })
+    return cleanOrphans(call, {
+      contentIds: content?.map(({ id }) => id) ?? null,
+      protectionTime: call.body['orphan_protection_time'],
+    })
   },
 }
 
@@ -114,7 +122,10 @@ const reclaim: Endpoint = {
 }
 
 /** Repositories that a request lists as hrefs or PRNs, or all of them for `*`. */
-export async function repositoriesNamed(call: Call, values: readonly string[]): Promise<{ id: number; prn: string; type: string }[]> {
+export async function repositoriesNamed(
+  call: Call,
+  values: readonly string[],
+): Promise<{ id: number; prn: string; type: string }[]> {
   const problem = (message: string) => invalidField('repo_hrefs', message)
   if (values.length === 0) throw problem('Must not be [].')
   if (values.includes('*')) {

@@ -57,8 +57,10 @@ function openSource(stream: AsyncIterable<Uint8Array>): Source {
       return source.pending.subarray(0, text.length).toString('latin1') === text
     },
     async *rest() {
-      do yield source.pending
-      while ((source.pending = Buffer.alloc(0)) && (await source.more()))
+      for (let more = true; more; more = await source.more()) {
+        yield source.pending
+        source.pending = Buffer.alloc(0)
+      }
     },
   }
   return source

@@ -57,7 +57,10 @@ function documentEndpoint(endpoint: Endpoint, schemas: Record<string, Json>): Js
     ...(endpoint.body ? { requestBody: requestBody(endpoint.body, schemas) } : {}),
     ...(endpoint.allow === 'anyone' ? {} : { security }),
     responses: Object.fromEntries(
-      Object.entries(endpoint.answers).map(([status, answer]) => [status, answer ? responseOf(answer, schemas) : { description: 'No response body' }]),
+      Object.entries(endpoint.answers).map(([status, answer]) => [
+        status,
+        answer ? responseOf(answer, schemas) : { description: 'No response body' },
+      ]),
     ),
   }
 }
@@ -78,10 +81,24 @@ const fieldParameters: Json[] = [
 ].map(([name, description]) => ({ in: 'query', name, schema: { type: 'array', items: { type: 'string' } }, description }))
 
 function listParameters(resource: Resource): Json[] {
-  const filters = Object.entries(filtersOf(resource)).map(([name, { field, explode }]) => parameterOf({ name, in: 'query', field, explode }))
+  const filters = Object.entries(filtersOf(resource)).map(([name, { field, explode }]) =>
+    parameterOf({ name, in: 'query', field, explode }),
+  )
   const page = [
-    { name: 'limit', required: false, in: 'query', description: 'Number of results to return per page.', schema: { type: 'integer' } },
-    { name: 'offset', required: false, in: 'query', description: 'The initial index from which to return the results.', schema: { type: 'integer' } },
+    {
+      name: 'limit',
+      required: false,
+      in: 'query',
+      description: 'Number of results to return per page.',
+      schema: { type: 'integer' },
+    },
+    {
+      name: 'offset',
+      required: false,
+      in: 'query',
+      description: 'The initial index from which to return the results.',
+      schema: { type: 'integer' },
+    },
   ]
   const orders = Object.keys(orderingsOf(resource)).sort()
   const ordering =
@@ -200,7 +217,11 @@ function typeOf(field: Field, request: boolean): Json {
       if (field.properties) return objectSchema(field.properties, request, false)
       return { type: 'object', ...(field.items ? { additionalProperties: schemaOf(field.items, request) } : {}) }
     default:
-      return { type: field.type, ...(field.format ? { format: field.format } : {}), ...(field.enum ? { enum: [...field.enum] } : {}) }
+      return {
+        type: field.type,
+        ...(field.format ? { format: field.format } : {}),
+        ...(field.enum ? { enum: [...field.enum] } : {}),
+      }
   }
 }
 
@@ -208,4 +229,3 @@ function minLengthOf(field: Field): Json {
   if (field.type !== 'string' || field.enum || field.format || field.allowBlank || field.default === '') return {}
   return { minLength: field.minLength ?? 1 }
 }
-

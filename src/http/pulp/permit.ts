@@ -10,13 +10,19 @@ const denied = () => new Failure('denied', 'You do not have permission to perfor
 /** Throws Failure denied unless the caller may do it. Looks at the item and the collection that holds it, not at the body. */
 export async function permit(call: Call, rule: Rule): Promise<void> {
   if (rule === 'anyone' || call.user?.isSuperuser) return
-  const user = call.user!
   if (rule === 'authenticated') return
   if (rule === 'admin') throw denied()
-  for (const permission of rule.model ?? []) if (!(await isAllowed(call.ctx, user, permission))) throw denied()
-  const object = call.row && call.resource?.kind && call.resource.kind !== 'version' ? prnOfRow(call) : undefined
-  for (const permission of rule.object ?? []) if (!(await isAllowed(call.ctx, user, permission, object))) throw denied()
-  for (const permission of rule.parent ?? []) if (!(await isAllowed(call.ctx, user, permission, parentPrn(call)))) throw denied()
+  await demand(call, rule.model)
+  if (rule.object) await demand(call, rule.object, objectPrn(call))
+  if (rule.parent) await demand(call, rule.parent, parentPrn(call))
+}
+
+async function demand({ ctx, user }: Call, permissions: readonly string[] = [], prn?: string): Promise<void> {
+  for (const permission of permissions) if (!(await isAllowed(ctx, user!, permission, prn))) throw denied()
+}
+
+function objectPrn(call: Call): string | undefined {
+  return call.row && call.resource?.kind && call.resource.kind !== 'version' ? prnOfRow(call) : undefined
 }
 
 function parentPrn(call: Call): string | undefined {

@@ -28,7 +28,10 @@ const distributions: Fields = {
 const filters: Filters = {
   ...timeFilters('pulp_created', 'publication.created'),
   ...lookups('checkpoint', 'publication.checkpoint', 'boolean', ['exact']),
-  repository: namedFilter('repository', 'publication.repository_id', { type: 'string', description: 'Repository referenced by HREF/PRN' }),
+  repository: namedFilter('repository', 'publication.repository_id', {
+    type: 'string',
+    description: 'Repository referenced by HREF/PRN',
+  }),
   repository_version: namedFilter('version', 'publication.version_id', {
     type: 'string',
     format: 'uuid',
@@ -86,10 +89,14 @@ export function publicationResource(format: Format): Resource<'publication'> {
     operations: [
       listing(answer),
       reading(answer),
-      creating(format, { schema, fields: fields }, {
-        model: [may('add')],
-        named: { repository: viewRepository, repository_version: viewRepository },
-      }),
+      creating(
+        format,
+        { schema, fields: fields },
+        {
+          model: [may('add')],
+          named: { repository: viewRepository, repository_version: viewRepository },
+        },
+      ),
       {
         name: 'delete',
         method: 'DELETE',
@@ -134,8 +141,7 @@ async function versionToPublish(call: Call): Promise<{ versionId: number; reposi
   const repository: Target | undefined = call.body['repository']
   const version: Target | undefined = call.body['repository_version']
   const problem = (message: string) => invalid({ non_field_errors: [message] })
-  if (repository && version)
-    throw problem("Either the 'repository' or 'repository_version' need to be specified but not both.")
+  if (repository && version) throw problem("Either the 'repository' or 'repository_version' need to be specified but not both.")
   if (repository) return { versionId: (await latestVersion(call.ctx.db, repository.id)).id, repositoryPrn: repository.prn }
   if (!version) throw problem("Either the 'repository' or 'repository_version' need to be specified")
   if (call.body['checkpoint']) throw problem("'checkpoint' may only be used with 'repository'")
@@ -148,7 +154,12 @@ async function versionToPublish(call: Call): Promise<{ versionId: number; reposi
   return { versionId: version.id, repositoryPrn: prnOf(call.ctx.formats, 'repository', row) }
 }
 
-async function showPublications(call: Call, rows: readonly Row<'publication'>[], wanted: (field: string) => boolean, format?: Format) {
+async function showPublications(
+  call: Call,
+  rows: readonly Row<'publication'>[],
+  wanted: (field: string) => boolean,
+  format?: Format,
+) {
   if (rows.length === 0) return []
   const { db } = call.ctx
   const versions = await versionHrefs(call, wanted('repository_version') ? rows.map(({ version_id }) => version_id) : [])
@@ -163,7 +174,11 @@ async function showPublications(call: Call, rows: readonly Row<'publication'>[],
       ? await db
           .selectFrom('distribution')
           .select(['uuid', 'type', 'publication_id'])
-          .where('publication_id', 'in', rows.map(({ id }) => id))
+          .where(
+            'publication_id',
+            'in',
+            rows.map(({ id }) => id),
+          )
           .orderBy('id')
           .execute()
       : []

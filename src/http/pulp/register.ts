@@ -23,7 +23,8 @@ import type { Endpoint, Resource } from './resource.ts'
 import { roles } from './roles.ts'
 import { mountEndpoints, mountedAt } from './routes.ts'
 import { appVersions, domains, livez, root, signingServices, status, taskSchedules, workers } from './status.ts'
-import { taskGroups, tasks } from './tasks.ts'
+import { taskGroups } from './task-groups.ts'
+import { tasks } from './tasks.ts'
 import { uploads } from './uploads.ts'
 import { userRoles, users } from './users.ts'
 import { versionResource, versionsList } from './versions.ts'
@@ -77,7 +78,10 @@ function resourcesOf({ formats }: Pick<Ctx, 'formats'>): Resource[] {
     overTypes(remotesList, remotes),
     overTypes(publicationsList, publications),
     overTypes(distributionsList, distributions),
-    { ...contentList, filters: { ...contentList.filters, ...lookups('pulp_type', 'content.type', 'text', ['exact', 'in'], contentTypes) } },
+    {
+      ...contentList,
+      filters: { ...contentList.filters, ...lookups('pulp_type', 'content.type', 'text', ['exact', 'in'], contentTypes) },
+    },
     ...guards,
     guardsList,
     artifacts,

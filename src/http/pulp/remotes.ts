@@ -22,7 +22,13 @@ const tasks = 'pulpcore.app.tasks.base'
 
 const text = (description: string): Field => ({ type: 'string', nullable: true, description })
 const secret = (description: string): Field => ({ type: 'string', nullable: true, writeOnly: true, secret: true, description })
-const seconds = (what: string): Field => ({ type: 'number', format: 'double', nullable: true, minimum: 0, description: `${what} in seconds.` })
+const seconds = (what: string): Field => ({
+  type: 'number',
+  format: 'double',
+  nullable: true,
+  minimum: 0,
+  description: `${what} in seconds.`,
+})
 
 /** What a remote stores among its settings, whatever its format. */
 const commonSettings: Fields = {
@@ -37,7 +43,12 @@ const commonSettings: Fields = {
     minimum: 1,
     description: 'Total number of simultaneous connections.',
   },
-  max_retries: { type: 'integer', format: 'int64', nullable: true, description: 'Retries of a download that failed; 3 by default.' },
+  max_retries: {
+    type: 'integer',
+    format: 'int64',
+    nullable: true,
+    description: 'Retries of a download that failed; 3 by default.',
+  },
   total_timeout: seconds('Limit of a whole download'),
   connect_timeout: seconds('Limit of waiting for a connection'),
   sock_connect_timeout: seconds('Limit of connecting'),
@@ -161,7 +172,12 @@ export function remoteResource(format: Format): Resource<'remote'> {
   }
 }
 
-function updating(name: 'update' | 'partial_update', format: Format, body: Operation['body'], allow: Operation['allow']): Operation {
+function updating(
+  name: 'update' | 'partial_update',
+  format: Format,
+  body: Operation['body'],
+  allow: Operation['allow'],
+): Operation {
   return {
     name,
     method: name === 'update' ? 'PUT' : 'PATCH',
@@ -190,7 +206,8 @@ function remoteValues(format: Format, body: Call['body'], row?: Row<'remote'>): 
   const { policy: _, ...settings } = given
   const hidden = Object.fromEntries(Object.keys(secrets).flatMap((name) => (name in body ? [[name, body[name]]] : [])))
   checkUrl(body['url'])
-  for (const name of ['ca_cert', 'client_cert']) if (typeof settings[name] === 'string') settings[name] = checkCertificate(name, settings[name])
+  for (const name of ['ca_cert', 'client_cert'])
+    if (typeof settings[name] === 'string') settings[name] = checkCertificate(name, settings[name])
   checkProxy({ ...(row ? JSON.parse(row.settings) : {}), ...settings }, { ...(row ? JSON.parse(row.secrets) : {}), ...hidden })
   checkLabels(body['pulp_labels'])
   checkSetting(format, 'remote', { url: row?.url, policy: row?.policy, ...(row ? JSON.parse(row.settings) : {}), ...body })
@@ -211,12 +228,16 @@ function checkUrl(url: string | undefined): void {
 function checkCertificate(name: string, pem: string): string {
   const found = pem.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g)
   if (!found) throw invalid({ [name]: [`No ${name} specified in string ${pem}`] })
-  try {
-    for (const each of found) new X509Certificate(each)
-  } catch {
-    throw invalid({ [name]: [`Invalid ${name} specified, error 'Unable to load PEM file.'`] })
-  }
+  if (!found.every(isCertificate)) throw invalid({ [name]: [`Invalid ${name} specified, error 'Unable to load PEM file.'`] })
   return `${found.join('\n')}\n`
+}
+
+function isCertificate(pem: string): boolean {
+  try {
+    return new X509Certificate(pem).raw.length > 0
+  } catch {
+    return false
+  }
 }
 
 function checkProxy(settings: Record<string, unknown>, hidden: Record<string, unknown>): void {
@@ -239,7 +260,10 @@ function showRemote(row: Row<'remote'>, format?: Format): Record<string, unknown
     ...Object.fromEntries(Object.keys(commonSettings).map((name) => [name, settings[name] ?? null])),
     tls_validation: settings.tls_validation ?? true,
     pulp_labels: JSON.parse(row.labels),
-    hidden_fields: Object.keys(secrets).map((name) => ({ name, is_set: hidden[name] !== undefined && hidden[name] !== null && hidden[name] !== '' })),
+    hidden_fields: Object.keys(secrets).map((name) => ({
+      name,
+      is_set: hidden[name] !== undefined && hidden[name] !== null && hidden[name] !== '',
+    })),
     ...(format ? showSettings(format.fields.remote, settings) : {}),
     policy: row.policy,
   }

@@ -154,7 +154,12 @@ export function repositoryResource(format: Format): Resource<'repository'> {
   }
 }
 
-function updating(name: 'update' | 'partial_update', format: Format, body: Operation['body'], allow: Operation['allow']): Operation {
+function updating(
+  name: 'update' | 'partial_update',
+  format: Format,
+  body: Operation['body'],
+  allow: Operation['allow'],
+): Operation {
   return {
     name,
     method: name === 'update' ? 'PUT' : 'PATCH',
@@ -193,13 +198,16 @@ function repositoryValues(format: Format, body: Call['body'], row?: Row<'reposit
   }
 }
 
-const autopublishOf = (body: Call['body'], row?: Row<'repository'>) => ({ autopublish: body['autopublish'] ?? row?.autopublish === 1 })
+const autopublishOf = (body: Call['body'], row?: Row<'repository'>) => ({
+  autopublish: body['autopublish'] ?? row?.autopublish === 1,
+})
 
 function syncing(format: Format, allow: Operation['allow']): Operation {
   const { name: app, pulp } = format
   const declaredNames = Object.keys(format.fields.sync)
   // Formats that only tell mirrors from additions share the schema of the core.
-  const schema = declaredNames.length === 1 && declaredNames[0] === 'mirror' ? 'RepositorySyncURL' : `${pulp.model}RepositorySyncURL`
+  const schema =
+    declaredNames.length === 1 && declaredNames[0] === 'mirror' ? 'RepositorySyncURL' : `${pulp.model}RepositorySyncURL`
   return {
     name: 'sync',
     method: 'POST',
@@ -287,7 +295,12 @@ function modifying(format: Format, allow: Operation['allow']): Operation {
   }
 }
 
-async function showRepositories(call: Call, rows: readonly Row<'repository'>[], wanted: (field: string) => boolean, format?: Format) {
+async function showRepositories(
+  call: Call,
+  rows: readonly Row<'repository'>[],
+  wanted: (field: string) => boolean,
+  format?: Format,
+) {
   const { db } = call.ctx
   const ids = rows.map(({ id }) => id)
   const latest =
@@ -300,7 +313,10 @@ async function showRepositories(call: Call, rows: readonly Row<'repository'>[], 
           .execute()
       : []
   const numbers = new Map(latest.map(({ repository_id, number }) => [repository_id, number]))
-  const remotes = await remoteHrefs(call, rows.flatMap(({ remote_id }) => remote_id ?? []))
+  const remotes = await remoteHrefs(
+    call,
+    rows.flatMap(({ remote_id }) => remote_id ?? []),
+  )
   return rows.map((row) => {
     const href = hrefOf(call.registry, 'repository', row)
     return {
@@ -311,7 +327,9 @@ async function showRepositories(call: Call, rows: readonly Row<'repository'>[], 
       description: row.description,
       retain_repo_versions: row.retain_versions,
       remote: row.remote_id === null ? null : (remotes.get(row.remote_id) ?? null),
-      ...(format ? { autopublish: row.autopublish === 1, ...showSettings(format.fields.repository, JSON.parse(row.settings)) } : {}),
+      ...(format
+        ? { autopublish: row.autopublish === 1, ...showSettings(format.fields.repository, JSON.parse(row.settings)) }
+        : {}),
     }
   })
 }
@@ -336,4 +354,3 @@ export const repositoriesList: Omit<Resource<'repository'>, 'where'> = {
   show: (call, rows, wanted) => showRepositories(call, rows, wanted),
   operations: [listing(answerSchema('Repository', baseFields, commonFields))],
 }
-

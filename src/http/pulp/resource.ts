@@ -3,7 +3,6 @@ import type { User } from '../../core/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import type { Field, Fields } from '../../core/format.ts'
 import type { Kind } from '../../core/names.ts'
-import type { Staged } from '../../store/blobs.ts'
 import type { Row, Schema } from '../../store/schema.ts'
 import type { Column } from './filters.ts'
 
@@ -195,4 +194,4 @@ export interface Registry {
   named(model: string): Resource | undefined
 }
 
-export type { Field, Fields, Staged }
+export type { Field, Fields }

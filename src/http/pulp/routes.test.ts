@@ -73,7 +73,10 @@ forEachDatabase((engine, open) => {
       { name: 'x', remote: `/pulp/api/v3/remotes/file/file/${absent}/` },
       { remote: ['Invalid hyperlink - Object does not exist.'] },
     )
-    await refused({ name: 'x', pulp_labels: { a: 'x,y' } }, { pulp_labels: ["Key 'a' contains value with comma or parenthesis."] })
+    await refused(
+      { name: 'x', pulp_labels: { a: 'x,y' } },
+      { pulp_labels: ["Key 'a' contains value with comma or parenthesis."] },
+    )
     assert.equal((await call('POST', 'repositories/file/file/', { name: 'x' })).status, 201)
     await refused({ name: 'x' }, { name: ['This field must be unique.'] })
     const rpm = await call('POST', 'repositories/rpm/rpm/', { name: 'x' })

@@ -30,7 +30,8 @@ export async function mountEndpoints(app: FastifyInstance, ctx: Ctx, registry: R
     addHeaders(reply, correlationId(request))
     return reply.code(404).header('Content-Type', 'text/html; charset=utf-8').send(notFoundPage)
   })
-  for (const [url, endpoints] of Map.groupBy(registry.endpoints, (endpoint) => endpoint.url)) mountUrl(app, ctx, registry, url, endpoints)
+  for (const [url, endpoints] of Map.groupBy(registry.endpoints, (endpoint) => endpoint.url))
+    mountUrl(app, ctx, registry, url, endpoints)
 }
 
 /** Where the endpoints are mounted; their URLs are whole. */
@@ -183,4 +184,3 @@ const page = (title: string, heading: string, text: string) => `
 `
 const notFoundPage = page('Not Found', 'Not Found', 'The requested resource was not found on this server.')
 const errorPage = page('Server Error (500)', 'Server Error (500)', '')
-

@@ -11,7 +11,9 @@ export const labelsField: Field = { type: 'object', items: { type: 'string', nul
 export function pickSettings(fields: Fields, body: Readonly<Record<string, any>>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(fields).flatMap(([name, field]) =>
-      name in body && !field.readOnly && !field.secret ? [[name, field.type === 'href' ? (body[name]?.prn ?? null) : body[name]]] : [],
+      name in body && !field.readOnly && !field.secret
+        ? [[name, field.type === 'href' ? (body[name]?.prn ?? null) : body[name]]]
+        : [],
     ),
   )
 }

@@ -25,7 +25,12 @@ const workerFields: Fields = {
     readOnly: true,
     description: 'Timestamp of the last time the worker talked to the service.',
   },
-  versions: { type: 'object', readOnly: true, items: { type: 'string', nullable: true }, description: 'Versions of the components installed.' },
+  versions: {
+    type: 'object',
+    readOnly: true,
+    items: { type: 'string', nullable: true },
+    description: 'Versions of the components installed.',
+  },
   current_task: {
     type: 'string',
     format: 'uri',
@@ -70,7 +75,11 @@ async function showWorkers(call: Call, rows: readonly Row<'worker'>[]) {
     .selectFrom('task')
     .select(['uuid', 'worker_id'])
     .where('state', '=', 'running')
-    .where('worker_id', 'in', rows.map(({ id }) => id))
+    .where(
+      'worker_id',
+      'in',
+      rows.map(({ id }) => id),
+    )
     .execute()
   const current = new Map(running.map(({ worker_id, uuid }) => [worker_id, hrefOf(call.registry, 'task', { uuid })]))
   return rows.map((row) => ({
@@ -100,11 +109,21 @@ export const status: Endpoint = {
     200: {
       schema: 'StatusResponse',
       fields: {
-        versions: list({ component: name, version: name, package: name, module: name, domain_compatible: flag('Domain feature compatibility of component') }),
+        versions: list({
+          component: name,
+          version: name,
+          package: name,
+          module: name,
+          domain_compatible: flag('Domain feature compatibility of component'),
+        }),
         online_workers: list({ ...baseFields, ...workerFields }),
         online_api_apps: list(appFields),
         online_content_apps: list(appFields),
-        database_connection: { type: 'object', required: true, properties: { connected: flag('Whether the app can connect to the database') } },
+        database_connection: {
+          type: 'object',
+          required: true,
+          properties: { connected: flag('Whether the app can connect to the database') },
+        },
         redis_connection: { type: 'object', properties: { connected: flag('Whether the app can connect to Redis') } },
         storage: { type: 'object', properties: { total: bytes, used: bytes, free: bytes } },
         content_settings: {
@@ -124,7 +143,7 @@ async function showStatus(call: Call) {
   const { ctx } = call
   const rows = await ctx.db.selectFrom('worker').selectAll().where('heartbeat', '>=', aliveSince()).orderBy('id').execute()
   const shown = await showWorkers(call, rows)
-  const apps = shown.map(({ current_task: _, ...app }) => app)
+  const apps = shown.map(({ name, last_heartbeat, versions }) => ({ name, last_heartbeat, versions }))
   return {
     versions: [
       { component: 'core', version: coreVersion, package: 'pulpcore', module: 'pulpcore.app', domain_compatible: true },
@@ -230,7 +249,13 @@ export const domains = {
       description: null,
       pulp_labels: {},
       storage_class: 'pulpcore.app.models.storage.FileSystem',
-      storage_settings: { hidden_fields: [], location: '', base_url: '/', file_permissions_mode: 420, directory_permissions_mode: null },
+      storage_settings: {
+        hidden_fields: [],
+        location: '',
+        base_url: '/',
+        file_permissions_mode: 420,
+        directory_permissions_mode: null,
+      },
       redirect_to_object_storage: true,
       hide_guarded_distributions: false,
     })),

@@ -31,7 +31,16 @@ forEachDatabase((engine, open) => {
     assert.equal(await count(`parent_task=${publishing}`), 0)
     const minimal = (await call('GET', 'tasks/?minimal=true')).body.results[0]
     assert.deepEqual(Object.keys(minimal).sort(), [
-      'finished_at', 'name', 'prn', 'pulp_created', 'pulp_href', 'pulp_last_updated', 'started_at', 'state', 'unblocked_at', 'worker', // biome-ignore format: a list
+      'finished_at',
+      'name',
+      'prn',
+      'pulp_created',
+      'pulp_href',
+      'pulp_last_updated',
+      'started_at',
+      'state',
+      'unblocked_at',
+      'worker', // biome-ignore format: a list
     ])
     assert.deepEqual((await call('GET', 'tasks/?state=nonsense')).body, {
       state: ['Select a valid choice. nonsense is not one of the available choices.'],

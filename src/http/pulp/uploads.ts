@@ -73,8 +73,19 @@ export const uploads: Resource<'upload'> = {
         schema: 'UploadChunk',
         form: true,
         fields: {
-          file: { type: 'string', format: 'binary', required: true, writeOnly: true, description: 'A chunk of the uploaded file.' },
-          sha256: { type: 'string', nullable: true, writeOnly: true, description: 'The SHA-256 checksum of the chunk if available.' },
+          file: {
+            type: 'string',
+            format: 'binary',
+            required: true,
+            writeOnly: true,
+            description: 'A chunk of the uploaded file.',
+          },
+          sha256: {
+            type: 'string',
+            nullable: true,
+            writeOnly: true,
+            description: 'The SHA-256 checksum of the chunk if available.',
+          },
         },
         file: receiveChunk,
       },
@@ -143,7 +154,11 @@ interface Received {
 }
 
 /** Writes a chunk to its place while it arrives. Its own checksum may come behind it, so it is kept. */
-async function receiveChunk(call: Call, bytes: AsyncIterable<Uint8Array>, before: Readonly<Record<string, unknown>>): Promise<Received> {
+async function receiveChunk(
+  call: Call,
+  bytes: AsyncIterable<Uint8Array>,
+  before: Readonly<Record<string, unknown>>,
+): Promise<Received> {
   const range = /^bytes (\d{1,15})-(\d{1,15})\/(\d+|[*])$/.exec(String(call.headers['content-range'] ?? ''))
   if (!range) throw invalid({ non_field_errors: ['Invalid or missing content range header.'] })
   const offset = Number(range[1])

@@ -32,7 +32,9 @@ export async function checkBody(call: Call, { fields, partial }: BodySchema, raw
     }
   }
   if (Object.keys(problems).length > 0) throw invalid(problems)
-  const unknown = Object.keys(raw.values).filter((name) => !(name.replace(/[.[].*$/s, '') in fields) && name !== 'csrfmiddlewaretoken')
+  const unknown = Object.keys(raw.values).filter(
+    (name) => !(name.replace(/[.[].*$/s, '') in fields) && name !== 'csrfmiddlewaretoken',
+  )
   if (unknown.length > 0) throw invalid(Object.fromEntries(unknown.map((name) => [name, ['Unexpected field']])))
   return values
 }
@@ -87,7 +89,8 @@ function checkString(field: Field, value: unknown): unknown {
   if (text === '' && !field.allowBlank) throw problem('This field may not be blank.')
   if (text.includes('\0')) throw problem('Null characters are not allowed.')
   if (field.format === 'date-time') return checkTime(text)
-  if (field.format === 'email' && text !== '' && !/^[^\s@]+@[^\s@.]+(\.[^\s@.]+)*$/.test(text)) throw problem('Enter a valid email address.')
+  if (field.format === 'email' && text !== '' && !/^[^\s@]+@[^\s@.]+(\.[^\s@.]+)*$/.test(text))
+    throw problem('Enter a valid email address.')
   const length = [...text].length
   if (field.maxLength !== undefined && length > field.maxLength)
     throw problem(`Ensure this field has no more than ${field.maxLength} characters.`)
@@ -101,9 +104,7 @@ function checkString(field: Field, value: unknown): unknown {
 function checkTime(text: string): number {
   const time = parseTime(text)
   if (time !== undefined) return time
-  throw problem(
-    'Datetime has wrong format. Use one of these formats instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].',
-  )
+  throw problem('Datetime has wrong format. Use one of these formats instead: YYYY-MM-DDThh:mm[:ss[.uuuuuu]][+HH:MM|-HH:MM|Z].')
 }
 
 function checkNumber(field: Field, value: unknown): number {

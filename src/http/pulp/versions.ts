@@ -39,7 +39,10 @@ export function contentFilter(many: boolean, versionId = sql.ref('version.id')):
     field: many ? { type: 'array', items: { type: 'string' } } : one,
     async where(value: string | string[], call) {
       const found = await contentTargets(call, undefined, [value].flat())
-      const ids = idRows(call.ctx.db, found.map(({ id }) => id))
+      const ids = idRows(
+        call.ctx.db,
+        found.map(({ id }) => id),
+      )
       return sql`${versionId} in (select v.id from membership m join version v on v.repository_id = m.repository_id
         and m.added_in <= v.number and (m.removed_in is null or m.removed_in > v.number)
         where m.content_id in (select id from ${ids} as i))`
@@ -150,7 +153,11 @@ async function showVersions(call: Call, rows: readonly Row<'version'>[], wanted:
 }
 
 /** Counts by type, each with the list that it counts. */
-function summarize({ registry }: Call, counts: Counts, href: string): Record<string, Record<string, { count: number; href: string }>> {
+function summarize(
+  { registry }: Call,
+  counts: Counts,
+  href: string,
+): Record<string, Record<string, { count: number; href: string }>> {
   const part = (name: 'added' | 'removed' | 'present', filter: string) =>
     Object.fromEntries(
       Object.entries(counts).flatMap(([type, { [name]: count }]) => {
