@@ -5,8 +5,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
-import type { Logger } from 'pino'
-import type { Ctx, TaskEnd, TaskRunner } from './core/ctx.ts'
+import type { Ctx, TaskRunner } from './core/ctx.ts'
 import type { Format } from './core/format.ts'
 import { followChanges, newChangeCounter, openCtx } from './core/open.ts'
 import { ensureRoles } from './core/roles.ts'
@@ -23,7 +22,7 @@ import { Failure, hasCode } from './lib/failure.ts'
 import { openLog, pathOf } from './lib/log.ts'
 import { ensureColumnIndexes } from './store/column-indexes.ts'
 import { lockDirectory } from './store/lock.ts'
-import { openPool } from './worker-pool.ts'
+import { openPool, type Pool } from './worker-pool.ts'
 
 export interface ServeOptions {
   /** The data directory; made when it is not there. */
@@ -72,9 +71,8 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   // Disposed from the last to the first when the start fails; moved out and kept when it does not.
   await using stack = new AsyncDisposableStack()
   stack.use(lockDirectory(data))
-  const tasks: TaskRunner = { works, wake: () => pool?.wake(), ended: (end) => metrics?.taskEnded(end) }
-  let pool: ReturnType<typeof openPool> | undefined
-  let metrics: Metrics | undefined
+  const later: { pool?: Pool; metrics?: Metrics } = {}
+  const tasks: TaskRunner = { works, wake: () => later.pool?.wake(), ended: (end) => later.metrics?.taskEnded(end) }
   const ctx = stack.use(await openCtx({ ...opening, formats, log, changes, runner: () => tasks }))
   stack.defer(followChanges(ctx.db, changes))
 
@@ -87,8 +85,8 @@ export async function serve(options: ServeOptions): Promise<Serving> {
 
   const registration = stack.use(await registerWorker(ctx))
   await writeFile(join(data, 'worker'), registration.worker.uuid)
-  metrics = openMetrics(ctx)
-  pool = openPool({
+  const metrics = openMetrics(ctx)
+  const pool = openPool({
     db: ctx.db,
     log,
     entry: worker,
@@ -96,9 +94,10 @@ export async function serve(options: ServeOptions): Promise<Serving> {
     works,
     thread: { ...opening, changes, logLevel, workerId: registration.worker.id },
     onCrash: () => ctx.changes.bump(),
-    onEnd: (end: TaskEnd) => metrics?.taskEnded(end),
+    onEnd: metrics.taskEnded,
   })
-  stack.defer(() => pool?.stop(grace))
+  Object.assign(later, { pool, metrics })
+  stack.defer(() => pool.stop(grace))
   const content = stack.use(openContentHandler(ctx))
   const { server, url, close } = await openServer(ctx, content, metrics, options)
   stack.defer(close)

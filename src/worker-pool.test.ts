@@ -11,7 +11,7 @@ import { newChangeCounter, openCtx } from './core/open.ts'
 import { finalStates, cancelTask, dispatchTask, getTask } from './core/tasks.ts'
 import { registerWorker } from './core/workers.ts'
 import { openLog } from './lib/log.ts'
-import { openPool, type PoolOptions } from './worker-pool.ts'
+import { openPool, type Pool, type PoolOptions } from './worker-pool.ts'
 
 const defaults = { name: 'test', userId: null, cid: 'cid' }
 
@@ -21,13 +21,13 @@ forEachDatabase((engine, _open, make) => {
     const database = await make(t)
     const changes = newChangeCounter()
     const log = openLog('silent')
-    let pool: ReturnType<typeof openPool> | undefined
-    const tasks: TaskRunner = { works: testWorks, wake: () => pool?.wake() }
+    const later: { pool?: Pool } = {}
+    const tasks: TaskRunner = { works: testWorks, wake: () => later.pool?.wake() }
     const opening = { data, database, origin: undefined, allowedChecksums: undefined }
     const ctx = await openCtx({ ...opening, formats: [], log, changes, runner: () => tasks })
     const { worker } = await registerWorker(ctx)
     const ends: TaskEnd[] = []
-    pool = openPool({
+    const pool = openPool({
       db: ctx.db,
       log,
       works: testWorks,
@@ -38,9 +38,9 @@ forEachDatabase((engine, _open, make) => {
       onEnd: (end) => ends.push(end),
       ...options,
     })
-    const stop = pool.stop
+    later.pool = pool
     t.after(async () => {
-      await stop(100)
+      await pool.stop(100)
       await ctx[Symbol.asyncDispose]()
       await rm(data, { recursive: true, force: true })
     })

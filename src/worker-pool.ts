@@ -49,8 +49,7 @@ const memoryMessage = 'The task needed more memory than a task may use, and was 
 export function openPool(options: PoolOptions): Pool {
   const { db, log, size } = options
   const threads = new Set<Thread>()
-  const cancelling = new Map<number, number>()
-  const unheld = new Set<number>()
+  const watch: Watch = { canceling: new Map(), unheld: new Set() }
   let stopping = false
   let lookAgain = false
 
@@ -66,6 +65,7 @@ export function openPool(options: PoolOptions): Pool {
   function say(thread: Thread, message: ToThread): void {
     clearTimeout(thread.idleTimer)
     thread.state = message === 'look' ? 'busy' : 'leaving'
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
     thread.worker.postMessage(message)
   }
 
@@ -134,28 +134,17 @@ export function openPool(options: PoolOptions): Pool {
       .where('state', 'in', ['running', 'canceling'])
       .where('worker_id', '=', options.thread.workerId)
       .execute()
-    const at = performance.now()
-    const lost: number[] = []
-    for (const { id, state } of tasks) {
-      const holder = [...threads].find(({ hand }) => Number(Atomics.load(hand, 0)) === id)
-      if (state === 'canceling' && !cancelling.has(id)) cancelling.set(id, at)
-      if (holder && at - (cancelling.get(id) ?? at) > (options.cancelPatience ?? 10_000)) {
-        log.warn({ task: id }, 'a canceled task did not stop: its worker is ended')
-        await holder.worker.terminate()
-      }
-      // One that was just taken may not be in a hand yet: it is lost when the next look finds it so too.
-      if (!holder && unheld.has(id)) lost.push(id)
-      if (holder) unheld.delete(id)
-      else unheld.add(id)
+    const holderOf = (id: number) => [...threads].find(({ hand }) => Number(Atomics.load(hand, 0)) === id)
+    const { stubborn, lost } = judge(tasks, holderOf, watch, options.cancelPatience ?? 10_000)
+    for (const { worker, hand } of stubborn) {
+      log.warn({ task: Number(Atomics.load(hand, 0)) }, 'a canceled task did not stop: its worker is ended')
+      await worker.terminate()
     }
-    const present = new Set(tasks.map(({ id }) => id))
-    for (const id of cancelling.keys()) if (!present.has(id)) cancelling.delete(id)
-    for (const id of unheld) if (!present.has(id)) unheld.delete(id)
     if (lost.length > 0) await abandon(lost, crashMessage)
   }
 
   async function look(): Promise<void> {
-    if (threads.size > 0 || unheld.size > 0) await supervise()
+    if (threads.size > 0 || watch.unheld.size > 0) await supervise()
     const waiting = await db.selectFrom('task').select('id').where('state', '=', 'waiting').limit(1).executeTakeFirst()
     if (waiting) wake()
   }
@@ -184,4 +173,29 @@ export function openPool(options: PoolOptions): Pool {
       clearTimeout(late)
     },
   }
+}
+
+/** What one look at the running tasks leaves for the next: since when each is to be canceled, and which no thread had. */
+interface Watch {
+  canceling: Map<number, number>
+  unheld: Set<number>
+}
+
+/** Which threads did not stop in time though their task is canceled, and which tasks no thread has. */
+function judge(
+  tasks: readonly { id: number; state: string }[],
+  holderOf: (id: number) => Thread | undefined,
+  watch: Watch,
+  patience: number,
+): { stubborn: Thread[]; lost: number[] } {
+  const at = performance.now()
+  const held = tasks.map((task) => ({ ...task, holder: holderOf(task.id) }))
+  const toCancel = held.filter(({ state }) => state === 'canceling')
+  watch.canceling = new Map(toCancel.map(({ id }) => [id, watch.canceling.get(id) ?? at]))
+  // One that was just taken may not be in a hand yet: it is lost when the next look finds it so too.
+  const nobodys = held.filter(({ holder }) => !holder).map(({ id }) => id)
+  const lost = nobodys.filter((id) => watch.unheld.has(id))
+  watch.unheld = new Set(nobodys)
+  const stubborn = toCancel.flatMap(({ id, holder }) => (holder && at - watch.canceling.get(id)! > patience ? [holder] : []))
+  return { stubborn, lost }
 }

@@ -168,20 +168,22 @@ export interface ServedUpstream {
   files: Record<string, Buffer | undefined>
   /** Paths asked for, without the leading slash. */
   requests: string[]
+  /** Status of what is not there; 404 by default. */
+  missing: number
   /** Called before each answer. */
   before?: (path: string) => void
 }
 
 /** Serves these files until the test ends. */
 export async function serve(t: TestContext, files: Record<string, Buffer | undefined> = {}): Promise<ServedUpstream> {
-  const upstream: ServedUpstream = { url: '', files, requests: [] }
+  const upstream: ServedUpstream = { url: '', files, requests: [], missing: 404 }
   const server = createServer((request, response) => {
     const path = decodeURIComponent((request.url ?? '/').slice(1))
     upstream.requests.push(path)
     upstream.before?.(path)
     const body = upstream.files[path]
     if (body) response.end(body)
-    else response.writeHead(404).end()
+    else response.writeHead(upstream.missing).end()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.after(() => {

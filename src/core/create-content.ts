@@ -39,7 +39,7 @@ async function getUpload({ db }: Ctx, id: number) {
 
 async function takeUpload(ctx: Ctx, id: number): Promise<string> {
   await using staged = await ctx.blobs.stage(openUpload(ctx, await getUpload(ctx, id)), {}, allowed(ctx))
-  return keep(ctx, staged)
+  return await keep(ctx, staged)
 }
 
 async function download({ ctx, signal }: Job, text: string): Promise<string> {
@@ -52,7 +52,7 @@ async function download({ ctx, signal }: Job, text: string): Promise<string> {
     ...(username && { username: decodeURIComponent(username), password: decodeURIComponent(password) }),
   })
   await using staged = await upstream.download([url], {}, signal)
-  return keep(ctx, staged)
+  return await keep(ctx, staged)
 }
 
 async function keep({ db }: Ctx, staged: Staged): Promise<string> {

@@ -4,10 +4,13 @@ import { Failure } from '../lib/failure.ts'
 export class UpstreamFailure extends Failure {
   /** Every mirror answered that there is no such file (404 or 410). */
   readonly notFound: boolean
+  /** Every mirror answered that, or 403: so do object stores whose files may not be listed. */
+  readonly absent: boolean
 
-  constructor(message: string, options: ErrorOptions & { notFound: boolean }) {
+  constructor(message: string, options: ErrorOptions & { notFound: boolean; absent?: boolean }) {
     super('upstream', message, options)
     this.notFound = options.notFound
+    this.absent = options.absent ?? options.notFound
   }
 }
 
@@ -37,6 +40,8 @@ export class Trouble extends Error {
 const longestWait = 60_000
 
 const passingStatuses = new Set([408, 425, 429, 500, 502, 503, 504])
+
+const forbidden = 'answered 403'
 
 /** What an answer other than the wanted one means. */
 export function troubleOfStatus(status: number, retryAfter: string | string[] | undefined): Trouble {
@@ -103,7 +108,10 @@ export function failureOf(problems: readonly Problem[]): Failure {
     problems.length === 1 ? `The upstream ${told}.` : `None of the ${problems.length} mirrors gave the file: ${told}.`
   const cause = problems.at(-1)?.trouble
   if (problems.some(({ trouble }) => trouble.kind === 'wrong')) return new Failure('integrity', message, { cause })
-  return new UpstreamFailure(message, { cause, notFound: problems.every(({ trouble }) => trouble.kind === 'gone') })
+  const isGone = ({ trouble }: Problem) => trouble.kind === 'gone'
+  const isForbidden = ({ trouble }: Problem) => trouble.message === forbidden
+  const absent = problems.every((each) => isGone(each) || isForbidden(each))
+  return new UpstreamFailure(message, { cause, notFound: problems.every(isGone), absent })
 }
 
 const numbers = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten']

@@ -71,7 +71,7 @@ export async function findCutoff(db: Db, ownTask: number, protection: Micros): P
     .where('id', '!=', ownTask)
     .executeTakeFirst()
   const unprotected = now() - protection
-  return oldest?.created == null ? unprotected : Math.min(unprotected, oldest.created - touchedWithin)
+  return Math.min(unprotected, (oldest?.created ?? Number.POSITIVE_INFINITY) - touchedWithin)
 }
 
 type Scan = (db: Db, after: number) => Promise<{ id: number }[]>

@@ -74,31 +74,31 @@ export async function runTask(ctx: Ctx, task: Row<'task'>, stop?: AbortSignal): 
   log.info('task started')
   const error = await attempt(ctx.tasks?.works[task.kind], job, task)
   await reports.stop()
-  if (error !== undefined && !(error instanceof Failure) && !job.signal.aborted)
-    log.error({ err: error }, 'task failed unexpectedly')
-  const description = error === undefined ? undefined : stop?.aborted ? stoppedMessage : describe(error)
+  const aborted = job.signal.aborted
+  if (error && !aborted && !(error instanceof Failure)) log.error({ err: error }, 'task failed unexpectedly')
+  const description = error && (stop?.aborted ? stoppedMessage : describe(error))
   const state = await finishTask(ctx.db, task, description, reports)
   const seconds = (now() - task.started!) / 1e6
-  log.info({ state: state ?? 'lost', seconds, ...(description !== undefined && { error: description }) }, 'task ended')
+  log.info({ state: state ?? 'lost', seconds, error: description }, 'task ended')
   if (state) ctx.tasks?.ended?.({ name: task.name, state, seconds })
 }
 
 /** Runs the work; returns what it threw, if anything. */
-async function attempt(work: Work | undefined, job: Job, { kind, args }: Row<'task'>): Promise<unknown> {
+async function attempt(work: Work | undefined, job: Job, { kind, args }: Row<'task'>): Promise<Error | undefined> {
   try {
     if (!work) throw new Failure('invalid', `This server does not know how to do "${kind}".`)
     job.signal.throwIfAborted()
     await work(job, JSON.parse(args))
     return undefined
   } catch (error) {
-    return error ?? new Error('The task failed without a reason.')
+    return error instanceof Error ? error : new Error(String(error))
   }
 }
 
-function describe(error: unknown): string {
+function describe(error: Error): string {
   if (error instanceof Failure) return withoutCredentials(error.message)
   if (hasCode(error, 'ENOSPC')) return 'There is no space left where the server keeps its data.'
-  return withoutCredentials(`Unexpected error: ${error instanceof Error ? error.message : String(error)}`)
+  return withoutCredentials(`Unexpected error: ${error.message}`)
 }
 
 /**

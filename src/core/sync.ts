@@ -116,7 +116,9 @@ async function discover(
     job.signal.throwIfAborted()
     if (item.kind === 'content') {
       for (const each of item.batch) waiting.push(each)
-      if (waiting.length >= storedTogether) await store()
+      // What the format has staged goes with it: it is kept before the format is asked for more.
+      const isStaged = item.batch.some(({ files }) => files.some(({ staged }) => staged))
+      if (isStaged || waiting.length >= storedTogether) await store()
     } else if (item.kind === 'verbatim') found.verbatim.push(item)
     else if (item.kind === 'verbatim-path') elsewhere.push(item)
     else {

@@ -52,7 +52,7 @@ export async function runFirstTrain(
   await t.test('what is not released is refused to a client with 403, and open to a tester', async () => {
     const path = `${snapshots[0]!.base_path}/repodata/repomd.xml`
     assert.equal((await getContent(server, path, { as: client })).status, 403)
-    assert.equal((await getContent(server, path, { as: ['client', 'wrong'] })).status, 401)
+    assert.equal((await getContent(server, path, { as: ['client', 'wrong'] })).status, 403)
     const { code, stderr } = await install(snapshots[0]!.base_path, client, true)
     assert.equal(code, 1)
     assert.match(stderr, /Status code: 403/)
@@ -70,7 +70,7 @@ export async function runFirstTrain(
   await t.test('a promotion opens the snapshot to clients at the same path, and no other', async () => {
     const [first, ...others] = snapshots
     assert.deepEqual(await api.post('signalbox/promotions/', { distributions: [first!.pulp_href], guard: release.pulp_href }), {
-      guard: release.prn,
+      guard: release.pulp_href,
       promoted: 1,
       unchanged: 0,
     })

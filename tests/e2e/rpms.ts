@@ -10,38 +10,41 @@ export interface Package {
   arch?: 'noarch' | 'x86_64'
   /** Spec lines as they are: `Requires: (a or b)`. */
   lines?: string[]
-  /** Extra sections behind %description: scripts, changelog. */
+  /** Extra lines of and sections behind %install, and what %files lists then. */
   sections?: string
+  files?: string
+  changelog?: string
+  /** Builds the source package, too. */
+  source?: boolean
 }
 
 /** Builds small packages with rpmbuild into `directory`. Returns their file names. */
 export async function buildRpms(directory: string, packages: readonly Package[]): Promise<string[]> {
   const top = join(directory, '.build')
   await mkdir(join(top, 'SPECS'), { recursive: true })
-  const specs: string[] = []
-  for (const [index, each] of packages.entries()) {
-    const spec = join(top, 'SPECS', `${index}.spec`)
-    await writeFile(spec, renderSpec(each))
-    specs.push(spec)
-  }
   const define = (name: string, value: string) => ['--define', `${name} ${value}`]
-  await run('rpmbuild', [
-    '-bb',
-    '--quiet',
-    '--target',
-    'x86_64',
+  const settings = [
+    ...['--quiet', '--nodeps', '--target', 'x86_64'],
     ...define('_topdir', top),
     ...define('_build_id_links', 'none'),
-    ...define('source_date_epoch_from_changelog', '0'),
     ...define('debug_package', '%{nil}'),
     ...define('__os_install_post', '%{nil}'),
-    ...specs,
-  ])
+  ]
+  for (const source of [false, true]) {
+    const specs: string[] = []
+    for (const [index, each] of packages.entries()) {
+      if ((each.source ?? false) !== source) continue
+      const spec = join(top, 'SPECS', `${index}.spec`)
+      await writeFile(spec, renderSpec(each))
+      specs.push(spec)
+    }
+    if (specs.length > 0) await run('rpmbuild', [source ? '-ba' : '-bb', ...settings, ...specs])
+  }
   const built: string[] = []
-  for (const arch of await readdir(join(top, 'RPMS')))
-    for (const name of await readdir(join(top, 'RPMS', arch))) {
-      await copyFile(join(top, 'RPMS', arch, name), join(directory, name))
-      built.push(name)
+  for (const entry of await readdir(top, { recursive: true, withFileTypes: true }))
+    if (entry.isFile() && entry.name.endsWith('.rpm')) {
+      await copyFile(join(entry.parentPath, entry.name), join(directory, entry.name))
+      built.push(entry.name)
     }
   await rm(top, { recursive: true })
   return built
@@ -55,6 +58,8 @@ function renderSpec({
   arch = 'noarch',
   lines = [],
   sections = '',
+  files = '',
+  changelog = '',
 }: Package): string {
   return `Name: ${name}
 Version: ${version}
@@ -72,7 +77,8 @@ ${sections}
 %files
 /usr/share/${name}
 %config /etc/${name}.conf
-`
+${files}
+${changelog === '' ? '' : `%changelog\n${changelog}\n`}`
 }
 
 /** Writes repodata for the packages of a directory, as createrepo_c does by default or with more arguments. */

@@ -5,7 +5,8 @@ import { parseEntry } from './package-entry.ts'
 
 const checksumTypes = ['unknown', 'md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
 const layouts = ['nested_alphabetically', 'flat'] as const
-const compressionTypes = ['zstd', 'gz'] as const
+/** Pulp takes `none` from rpm 3.31 on. */
+const compressionTypes = ['zstd', 'gz', 'none'] as const
 
 const repoConfig: Field = {
   type: 'any',

@@ -1,5 +1,7 @@
 import type { Described, DescribedFile } from '../../core/format.ts'
 import type { Upstream } from '../../core/fetch.ts'
+import { urlOf } from './primary.ts'
+import { downloadIfThere } from './upstream-repository.ts'
 import { describeTree, parseTreeinfo, type SubRepository, type Tree, treeinfoNames } from './treeinfo.ts'
 
 type Staged = Awaited<ReturnType<Upstream['download']>>
@@ -32,21 +34,12 @@ export async function discoverTree(
   signal?: AbortSignal,
 ): Promise<FoundTree | undefined> {
   for (const name of treeinfoNames) {
-    const staged = await downloadIfThere(upstream, at(bases, name), signal)
+    const staged = await downloadIfThere(upstream, urlOf(name, bases[0]!), longestTreeinfo, signal)
     const tree = staged && parseTreeinfo(Buffer.concat(await staged.open().toArray()))
     if (tree) return openTree(tree, { name, bases, staged, list })
     await staged?.[Symbol.asyncDispose]()
   }
   return undefined
-}
-
-async function downloadIfThere(upstream: Upstream, urls: URL[], signal?: AbortSignal): Promise<Staged | undefined> {
-  try {
-    return await upstream.download(urls, { limit: longestTreeinfo }, signal)
-  } catch (error) {
-    if (error instanceof Error && 'notFound' in error && error.notFound) return undefined
-    throw error
-  }
 }
 
 interface Opening {
@@ -84,5 +77,5 @@ async function openTree(tree: Tree, { name, bases, staged, list }: Opening): Pro
 
 /** A path on each mirror. */
 function at(bases: readonly URL[], path: string): URL[] {
-  return bases.map((base) => new URL(path.split('/').map(encodeURIComponent).join('/'), base))
+  return bases.map((base) => urlOf(path, base))
 }

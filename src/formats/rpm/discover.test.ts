@@ -66,6 +66,13 @@ test('packages become content with their key, what lists need, their details and
   assert.match(fingerprint, /^[0-9a-f]{64}$/)
 })
 
+test('an upstream that answers 403 for what it does not have is read all the same', async (t) => {
+  const upstream = await serve(t, makeRepository({ packages: zoo }))
+  upstream.missing = 403
+  assert.equal((await discoverAt(t, upstream.url)).units.length, 3)
+  assert.equal((await discoverAt(t, upstream.url, complete)).others.filter(({ kind }) => kind === 'verbatim').length, 4)
+})
+
 test('an unchanged upstream costs three requests', async (t) => {
   const upstream = await serve(t, makeRepository({ packages: zoo }))
   const { fingerprint } = await discoverAt(t, upstream.url)

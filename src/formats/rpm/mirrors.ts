@@ -16,7 +16,7 @@ const mostListBytes = 4 << 20
 /** Further mirrors are of no use when so many have failed. */
 const mostMirrors = 8
 
-/** A repository that was found: its repomd.xml, and the mirrors that have it, the one it came from first. */
+/** A repository that was found: its repomd.xml, and the mirrors that may have it, the one it came from first. */
 export interface FoundRepository {
   bases: readonly URL[]
   repomd: Staged
@@ -73,7 +73,7 @@ async function findList(upstream: Upstream, url: URL, token: string, signal: Abo
   }
 }
 
-/** Mirrors are asked in the list's order. One whose repomd.xml is not what the list says is behind, and passed over. */
+/** Mirrors are asked in the list's order. One whose repomd.xml is not what the list says is behind; it and those that fail are passed over. */
 async function downloadFromMirrors(
   upstream: Upstream,
   { bases, expected }: MirrorList,
@@ -84,7 +84,7 @@ async function downloadFromMirrors(
     try {
       const repomd = await downloadRepomd(upstream, base, signal)
       if (!expected || (await matches(repomd, expected)))
-        return { bases: [base, ...bases.slice(0, index), ...bases.slice(index + 1)].slice(0, mostMirrors), repomd }
+        return { bases: bases.slice(index, index + mostMirrors), repomd }
       await repomd[Symbol.asyncDispose]()
       failures.push(new Failure('integrity', `The repomd.xml of ${base.host} is not the one that the metalink names.`))
     } catch (error) {

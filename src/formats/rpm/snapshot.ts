@@ -13,7 +13,9 @@ import type { MetadataRecord } from './repomd.ts'
 import { verifySignature } from './signature.ts'
 import {
   closeRepository,
+  downloadIfThere,
   downloadRecords,
+  isAbsent,
   openRecord,
   openRepository,
   placesOf,
@@ -79,15 +81,16 @@ async function trySnapshot(upstream: Upstream, options: SyncOptions, isComplete:
   const repository = await openRepository(upstream, bases, repomd, options)
   downloaded.defer(() => closeRepository(repository))
   const key = typeof remote['gpgkey'] === 'string' ? remote['gpgkey'] : undefined
-  if (key) await checkSignature(repository, key)
 
   const list = (below: readonly URL[]) => listSubRepository(upstream, below, options, opened)
   const skipsTree = skipped(options).includes('treeinfo')
   const foundTree = skipsTree ? undefined : await discoverTree(upstream, bases, list, signal)
   if (foundTree) opened.use(foundTree)
   const fingerprint = hash([repomd.digests.sha256, foundTree?.fingerprint ?? '', skipsTree ? 'no tree' : '', key ?? ''])
+  // What is unchanged was verified with this key before.
   if (fingerprint === options.unchanged) return fingerprint
 
+  if (key) await checkSignature(repository, key)
   if (isComplete) checkMirrorable(repository)
   await whole(downloadRecords(repository, firstRecords(repository, isComplete)))
   const selection = await selectPackages(openRecord(repository, 'primary')!, {
@@ -134,11 +137,6 @@ async function whole<T>(download: Promise<T>): Promise<T> {
   } catch (error) {
     throw error instanceof Failure && (error.code === 'integrity' || isAbsent(error)) ? new Moved(error) : error
   }
-}
-
-/** Whether an upstream said that it does not have a file. */
-export function isAbsent(error: unknown): boolean {
-  return error instanceof Failure && 'notFound' in error && error.notFound === true
 }
 
 async function checkSignature({ upstream, bases: [base], repomdFile, signal }: UpstreamRepository, keys: string): Promise<void> {
@@ -211,11 +209,7 @@ async function downloadExtras(repository: UpstreamRepository, opened: AsyncDispo
   const { upstream, bases, signal } = repository
   const extras: Snapshot['extras'] = []
   for (const path of ['repodata/repomd.xml.asc', 'repodata/repomd.xml.key', 'extra_files.json']) {
-    const staged = await downloadIfThere(
-      upstream,
-      bases.map((base) => urlOf(path, base)),
-      signal,
-    )
+    const staged = await downloadIfThere(upstream, urlOf(path, bases[0]!), 1 << 20, signal)
     if (staged) extras.push({ path, staged: opened.use(staged) })
   }
   const list = extras.find(({ path }) => path === 'extra_files.json')
@@ -225,15 +219,6 @@ async function downloadExtras(repository: UpstreamRepository, opened: AsyncDispo
       extras.push({ path, staged: opened.use(await whole(upstream.download(urls, { size, checksum }, signal))) })
     }
   return extras
-}
-
-async function downloadIfThere(upstream: Upstream, urls: URL[], signal: AbortSignal): Promise<Staged | undefined> {
-  try {
-    return await upstream.download(urls, { limit: 1 << 20 }, signal)
-  } catch (error) {
-    if (isAbsent(error)) return undefined
-    throw error
-  }
 }
 
 /** `{"data": [{"file", "size", "checksums": {"sha256"}}]}`, as Fedora's composes have it. Anything else is no list of ours. */

@@ -9,6 +9,7 @@ import { parsePrimary } from './primary.ts'
 import {
   closeRepository,
   downloadRecords,
+  isAbsent,
   openRecord,
   openRepository,
   placesOf,
@@ -31,7 +32,7 @@ export async function listSubRepository(
     opened.defer(() => closeRepository(repository))
     return { fingerprint: repomd.digests.sha256, files: () => listFiles(repository) }
   } catch (error) {
-    if (error instanceof Failure && 'notFound' in error && error.notFound) return undefined
+    if (isAbsent(error)) return undefined
     throw error
   }
 }

@@ -97,6 +97,24 @@ export async function openRepository(
   return { upstream, bases, repomd, repomdFile, files: new Map(), allowedChecksums, signal }
 }
 
+/**
+ * Downloads a file that need not be there. Nothing says what it must be, so it comes from the mirror that the repomd.xml came from:
+ * another one may show another moment. Throws Failure upstream.
+ */
+export async function downloadIfThere(upstream: Upstream, url: URL, limit: number, signal?: AbortSignal): Promise<Staged | undefined> {
+  try {
+    return await upstream.download([url], { limit }, signal)
+  } catch (error) {
+    if (isAbsent(error)) return undefined
+    throw error
+  }
+}
+
+/** Whether an upstream said that it does not have a file, or would not say. */
+export function isAbsent(error: unknown): boolean {
+  return error instanceof Failure && 'absent' in error && error.absent === true
+}
+
 /** Forgets what was downloaded and not kept. */
 export async function closeRepository({ repomdFile, files }: UpstreamRepository): Promise<void> {
   for (const staged of [repomdFile, ...files.values()]) await staged[Symbol.asyncDispose]()

@@ -148,9 +148,10 @@ function addHeaders(reply: FastifyReply, cid: string): void {
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'same-origin',
     'Cross-Origin-Opener-Policy': 'same-origin',
-    'Correlation-ID': cid,
     'Access-Control-Expose-Headers': 'Correlation-ID',
   })
+  // As Pulp spells it: what Fastify sets is in small letters, and pulp-cli shows it to people, and scripts, as it came.
+  reply.raw.setHeader('Correlation-ID', cid)
 }
 
 /** Bytes and their exact type: given text or objects, Fastify would add a charset that clients trip over. */

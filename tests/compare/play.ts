@@ -1,0 +1,161 @@
+import { password, type Part, type Step } from './step.ts'
+
+/** A server that is compared. */
+export interface Server {
+  readonly url: string
+  /** Headers that make a request the administrator's. */
+  readonly admin: (method: string) => Record<string, string>
+  readonly credentials: readonly [username: string, password: string]
+}
+
+export interface Answer {
+  status: number
+  headers: Record<string, string>
+  /** Parsed, where it is JSON. */
+  body: unknown
+}
+
+/** What one step was answered, and the task it started when that had ended. */
+export interface Played {
+  answer: Answer
+  task?: unknown
+}
+
+/** What a group saved and made on one server. */
+export interface Scene {
+  readonly server: Server
+  readonly variables: Map<string, string>
+  /** Hrefs, oldest first. */
+  readonly made: string[]
+}
+
+const root = '/pulp/api/v3/'
+/** Milliseconds that a task may take. */
+const patience = 60_000
+
+export async function play(scene: Scene, step: Step): Promise<Played> {
+  const answer = await send(scene, step)
+  note(scene, answer.body)
+  if (!step.task) {
+    save(scene, step, answer.body)
+    return { answer }
+  }
+  const task = answer.status === 202 ? await finished(scene, valueAt(answer.body, 'task')) : undefined
+  for (const href of listAt(task, 'created_resources')) scene.made.push(href)
+  save(scene, step, task)
+  return { answer, task }
+}
+
+async function send(scene: Scene, step: Step): Promise<Answer> {
+  const [method = '', ...rest] = fill(scene, step.ask).split(' ')
+  const path = rest.join(' ')
+  const { headers, body } = bodyOf(scene, step)
+  const given = Object.entries(step.headers ?? {}).map(([name, value]) => [name, fill(scene, value)])
+  const response = await fetch(`${scene.server.url}${path.startsWith('/') ? '' : root}${path}`, {
+    method,
+    redirect: 'manual',
+    headers: { ...credentials(scene, method, step.as), ...headers, ...Object.fromEntries(given) },
+    ...(body !== undefined && { body }),
+    signal: AbortSignal.timeout(patience),
+  })
+  const text = await response.text()
+  const isJson = response.headers.get('content-type')?.startsWith('application/json') && text !== ''
+  return { status: response.status, headers: Object.fromEntries(response.headers), body: isJson ? JSON.parse(text) : text }
+}
+
+function credentials({ server }: Scene, method: string, as: string | undefined): Record<string, string> {
+  if (as === undefined) return server.admin(method)
+  if (as === 'nobody') return {}
+  if (as === 'basic') return basic(...server.credentials)
+  if (as === 'wrong') return basic(server.credentials[0], 'not the password')
+  return basic(as, password)
+}
+
+export function basic(username: string, password: string): Record<string, string> {
+  return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` }
+}
+
+function bodyOf(scene: Scene, step: Step): { headers?: Record<string, string>; body?: BodyInit } {
+  if (step.json !== undefined)
+    return { headers: { 'content-type': 'application/json' }, body: JSON.stringify(fillAll(scene, step.json)) }
+  if (step.raw)
+    return { ...(step.raw.type && { headers: { 'content-type': step.raw.type } }), body: Buffer.from(fill(scene, step.raw.bytes)) }
+  if (step.form) {
+    const filled = Object.entries(step.form).map(([name, value]): [string, string] => [name, fill(scene, value)])
+    return { body: new URLSearchParams(filled) }
+  }
+  if (!step.parts) return {}
+  const form = new FormData()
+  for (const [name, part] of Object.entries(step.parts)) appendPart(scene, form, name, part)
+  return { body: form }
+}
+
+function appendPart(scene: Scene, form: FormData, name: string, part: string | Part): void {
+  if (typeof part === 'string') form.append(name, fill(scene, part))
+  else form.append(name, new Blob([typeof part.bytes === 'string' ? fill(scene, part.bytes) : new Uint8Array(part.bytes)]), part.name)
+}
+
+function fill({ variables }: Scene, text: string): string {
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => variables.get(name) ?? whole)
+}
+
+function fillAll(scene: Scene, value: unknown): unknown {
+  if (typeof value === 'string') return fill(scene, value)
+  if (Array.isArray(value)) return value.map((each) => fillAll(scene, each))
+  if (typeof value !== 'object' || value === null) return value
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [fill(scene, name), fillAll(scene, each)]))
+}
+
+async function finished(scene: Scene, href: unknown): Promise<unknown> {
+  scene.made.push(String(href))
+  const deadline = Date.now() + patience
+  for (;;) {
+    const { body } = await send(scene, { ask: `GET ${String(href)}` })
+    if (!['waiting', 'running', 'canceling'].includes(String(valueAt(body, 'state')))) return body
+    if (Date.now() > deadline) throw new Error(`${String(href)} of ${scene.server.url} does not end.`)
+    await new Promise((resume) => setTimeout(resume, 100))
+  }
+}
+
+/** Remembers what was made, for it goes away afterwards. */
+function note(scene: Scene, body: unknown): void {
+  const href = valueAt(body, 'pulp_href')
+  if (typeof href === 'string' && !scene.made.includes(href)) scene.made.push(href)
+}
+
+function save(scene: Scene, { save = {} }: Step, from: unknown): void {
+  for (const [name, path] of Object.entries(save)) {
+    const value = valueAt(from, path)
+    if (value !== undefined) scene.variables.set(name, String(value))
+  }
+}
+
+/** `results.0.name`; a segment `~versions` is the first text of a list that holds this word. */
+export function valueAt(value: unknown, path: string): unknown {
+  return path.split('.').reduce<unknown>((at, segment) => {
+    if (segment.startsWith('~') && Array.isArray(at)) return at.find((each) => String(each).includes(segment.slice(1)))
+    return typeof at === 'object' && at !== null ? (at as Record<string, unknown>)[segment] : undefined
+  }, value)
+}
+
+function listAt(value: unknown, path: string): string[] {
+  const list = valueAt(value, path)
+  return Array.isArray(list) ? list.filter((each) => typeof each === 'string') : []
+}
+
+/** Deletes what was made, newest first. What is gone already, or goes with something else, is nobody's loss. */
+export async function clean(scene: Scene): Promise<void> {
+  const content = scene.made.filter((href) => href.startsWith(`${root}content/`))
+  const others = scene.made.filter((href) => !/\/(content|tasks|task-groups|versions)\//.test(href))
+  const deleting = await Promise.all(
+    [...new Set(others)].reverse().map(async (href) => (await send(scene, { ask: `DELETE ${href}` })).body),
+  )
+  for (const body of deleting) if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
+  if (content.length > 0) {
+    const json = { content_hrefs: [...new Set(content)], orphan_protection_time: 0 }
+    const { body } = await send(scene, { ask: 'POST orphans/cleanup/', json })
+    if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
+  }
+  const tasks = [...new Set(scene.made)].filter((href) => href.startsWith(`${root}tasks/`))
+  for (const href of tasks) await send(scene, { ask: `DELETE ${href}` })
+}
