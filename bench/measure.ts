@@ -55,7 +55,7 @@ export async function startServer(data: string, env: Record<string, string> = {}
   const started = performance.now()
   const child = spawn('bin/signalbox', ['serve', '--data', data, '--listen', '127.0.0.1:0'], {
     env: { ...process.env, SIGNALBOX_ADMIN_PASSWORD: password, ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'ignore'],
   })
   const url = await new Promise<string>((resolve, reject) => {
     let printed = ''

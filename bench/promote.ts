@@ -1,6 +1,6 @@
 import { join } from 'node:path'
-import type { Distribution, Guard, Repository } from '../src/api/resources.ts'
-import { report, reportMachine, seconds, startServer, temporary } from './measure.ts'
+import type { Distribution, Entity, Guard, Repository } from '../src/api/resources.ts'
+import { report, reportMachine, type Running, seconds, startServer, temporary } from './measure.ts'
 
 const repositories = 200
 const runs = 5
@@ -13,6 +13,9 @@ export async function bench(): Promise<void> {
   const { api } = server
   const development = await api.create<Guard>('contentguards/core/rbac/', { name: 'development' })
   const release = await api.create<Guard>('contentguards/core/rbac/', { name: 'release' })
+  // One file in all of them: a distribution of nothing cannot be promoted.
+  const artifact = await upload(server)
+  const content = await api.create<Entity>('content/file/files/', { relative_path: 'a', artifact })
   const made: Distribution[] = []
   const creating = await seconds(async () => {
     for (let index = 0; index < repositories; index++) {
@@ -44,4 +47,12 @@ export async function bench(): Promise<void> {
   report(`create ${repositories} repositories and distributions`, [creating], 's')
   report(`promote ${repositories}, one transaction`, together, 's')
   report(`promote ${repositories}, one request each`, apart, 's')
+}
+
+async function upload({ url, password }: Running): Promise<string> {
+  const body = new FormData()
+  body.set('file', new Blob(['a']))
+  const authorization = `Basic ${Buffer.from(`admin:${password}`).toString('base64')}`
+  const response = await fetch(`${url}/pulp/api/v3/artifacts/`, { method: 'POST', body, headers: { authorization } })
+  return ((await response.json()) as { pulp_href: string }).pulp_href
 }

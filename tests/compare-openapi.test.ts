@@ -19,7 +19,6 @@ const known = new Set([
   'content_rpm_modulemds_create',
   'content_rpm_modulemds_read',
   'content_rpm_packages_list',
-  'content_rpm_packages_create',
   'copy_content_2',
 ])
 

@@ -88,12 +88,14 @@ export async function unitsOf(db: Db, rows: readonly Row<'content'>[], packs: Pa
     key: row.key,
     slot: row.slot,
     meta: JSON.parse(row.meta),
-    entry: () =>
-      row.pack_id === null
-        ? Promise.resolve(Buffer.alloc(0))
-        : packs.read({ packId: row.pack_id, at: row.entry_at, length: row.entry_length }),
+    entry: entryOf(packs, row),
     files: files.get(row.id) ?? [],
   }))
+}
+
+/** Remembers no more than it needs: publishing holds on to the entries of a whole version. */
+function entryOf(packs: PackReader, { pack_id: packId, entry_at: at, entry_length: length }: Row<'content'>): Unit['entry'] {
+  return () => (packId === null ? Promise.resolve(Buffer.alloc(0)) : packs.read({ packId, at, length }))
 }
 
 const pageSize = 2000

@@ -12,8 +12,14 @@ export interface MissingFile {
   url: string | null
 }
 
+/** Where the files are: what their URLs are relative to, and places that have the same files, if known. */
+export interface Places {
+  base: string
+  mirrors?: readonly URL[]
+}
+
 /** Downloads files, several at once, and ties each to its file row as soon as its bytes are verified and durable. The first failure stops all. */
-export async function fetchFiles(job: Job, upstream: Upstream, files: readonly MissingFile[], base: string): Promise<void> {
+export async function fetchFiles(job: Job, upstream: Upstream, files: readonly MissingFile[], places: Places): Promise<void> {
   if (files.length === 0) return
   const code = 'sync.downloading.artifacts'
   const stop = new AbortController()
@@ -24,7 +30,7 @@ export async function fetchFiles(job: Job, upstream: Upstream, files: readonly M
   async function work(): Promise<void> {
     for (const file of waiting) {
       signal.throwIfAborted()
-      await fetchFile(job, upstream, file, base, signal)
+      await fetchFile(job, upstream, file, places, signal)
       job.progress.report(code, 'Downloading Artifacts', { add: 1 })
     }
   }
@@ -44,19 +50,31 @@ export async function fetchFiles(job: Job, upstream: Upstream, files: readonly M
   job.progress.report(code, 'Downloading Artifacts', { finished: true })
 }
 
-async function fetchFile({ ctx }: Job, upstream: Upstream, file: MissingFile, base: string, signal: AbortSignal): Promise<void> {
+async function fetchFile(
+  { ctx }: Job,
+  upstream: Upstream,
+  file: MissingFile,
+  places: Places,
+  signal: AbortSignal,
+): Promise<void> {
   if (await linkStored(ctx.db, file)) return
-  const url = new URL(file.url ?? file.path, base.endsWith('/') ? base : `${base}/`)
-  await using staged = await upstream.download(
-    [url],
-    { size: file.size ?? undefined, checksum: file.checksum ?? undefined },
-    signal,
-  )
+  const expected = { size: file.size ?? undefined, checksum: file.checksum ?? undefined }
+  await using staged = await upstream.download(urlsOf(file, places), expected, signal)
   await staged.keep()
   await ctx.db.transaction().execute(async (tx) => {
     const blobId = await saveBlob(tx, staged.digests, staged.size)
     await tx.updateTable('file').set({ blob_id: blobId, size: staged.size }).where('id', '=', file.id).execute()
   })
+}
+
+/** Where a file is, and where else it should be: at the same place below each mirror. */
+function urlsOf({ url, path }: MissingFile, { base, mirrors = [] }: Places): URL[] {
+  const known = new URL(url ?? path, base.endsWith('/') ? base : `${base}/`)
+  const home = mirrors.find(({ origin, pathname }) => known.origin === origin && known.pathname.startsWith(pathname))
+  if (!home) return [known]
+  const rest = known.pathname.slice(home.pathname.length)
+  const others = mirrors.filter((mirror) => mirror !== home)
+  return [known, ...others.map((mirror) => Object.assign(new URL(mirror), { pathname: `${mirror.pathname}${rest}` }))]
 }
 
 /** The same bytes may have come with other content: they are not downloaded twice. */

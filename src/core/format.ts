@@ -163,6 +163,8 @@ export interface SyncOptions {
 /** What `discover` yields. A batch is better than its items one by one when there are many. */
 export type Discovered =
   | { kind: 'content'; batch: readonly Described[] }
+  /** Places that have the same files, before any content: what one of them fails to give is downloaded from the next. */
+  | { kind: 'mirrors'; bases: readonly URL[] }
   /** Identifies the state of the upstream: when the next sync sees the same, there is nothing to do. */
   | { kind: 'fingerprint'; value: string; unchanged: boolean }
   /** A file of the upstream's own publication, kept as it is (mirror_complete). It is the core's to dispose of. */

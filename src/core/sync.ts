@@ -32,6 +32,7 @@ interface Found {
   fingerprint: string | undefined
   verbatim: { path: string; staged: Staged }[]
   paths: { id: number; path: string }[]
+  mirrors: readonly URL[]
 }
 
 /** Makes a repository match its upstream: a new version, unless nothing changed. Nothing is visible before every byte is here and verified. */
@@ -67,7 +68,7 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
   if (!found) return
 
   try {
-    if (remote.policy === 'immediate') await downloadMissing(job, upstream, found.ids, remote)
+    if (remote.policy === 'immediate') await downloadMissing(job, upstream, found, remote)
     const mode = format.syncMode?.(settings) ?? 'additive'
     const { add, remove } = await plan(ctx.db, repositoryId, mode, found, present)
     const dropped = await prune(job, format, options, mode, { add, remove, present })
@@ -90,7 +91,7 @@ async function discover(
   remote: Row<'remote'>,
   settled: ReadonlySet<number>,
 ): Promise<Found | undefined> {
-  const found: Found = { ids: new Set(), slots: new Map(), fingerprint: undefined, verbatim: [], paths: [] }
+  const found: Found = { ids: new Set(), slots: new Map(), fingerprint: undefined, verbatim: [], paths: [], mirrors: [] }
   const complete = format.syncMode?.(options.settings) === 'complete'
   const elsewhere: { type: string; key: string; path: string }[] = []
   let waiting: Described[] = []
@@ -119,7 +120,8 @@ async function discover(
       // What the format has staged goes with it: it is kept before the format is asked for more.
       const isStaged = item.batch.some(({ files }) => files.some(({ staged }) => staged))
       if (isStaged || waiting.length >= storedTogether) await store()
-    } else if (item.kind === 'verbatim') found.verbatim.push(item)
+    } else if (item.kind === 'mirrors') found.mirrors = item.bases
+    else if (item.kind === 'verbatim') found.verbatim.push(item)
     else if (item.kind === 'verbatim-path') elsewhere.push(item)
     else {
       found.fingerprint = item.value
@@ -161,13 +163,13 @@ async function movedPaths(db: Db, batch: readonly Described[], ids: readonly num
 }
 
 /** Downloads the bytes of found content that are not here yet. What an interrupted sync has fetched is not fetched again. */
-async function downloadMissing(job: Job, upstream: Upstream, ids: ReadonlySet<number>, remote: Row<'remote'>): Promise<void> {
+async function downloadMissing(job: Job, upstream: Upstream, { ids, mirrors }: Found, remote: Row<'remote'>): Promise<void> {
   const { rows } = await sql<MissingFile>`
     select file.id, file.path, file.size, file.checksum, source.url from ${idRows(job.ctx.db, ids)} as i
     cross join file
     left join source on source.file_id = file.id and source.remote_id = ${remote.id}
     where file.content_id = i.id and file.blob_id is null`.execute(job.ctx.db)
-  await fetchFiles(job, upstream, rows, remote.url)
+  await fetchFiles(job, upstream, rows, { base: remote.url, mirrors })
 }
 
 async function plan(

@@ -35,7 +35,7 @@ const patience = 60_000
 
 export async function play(scene: Scene, step: Step): Promise<Played> {
   const answer = await send(scene, step)
-  note(scene, answer.body)
+  if (isCreation(step, answer)) note(scene, answer.body)
   if (!step.task) {
     save(scene, step, answer.body)
     return { answer }
@@ -75,7 +75,7 @@ export function basic(username: string, password: string): Record<string, string
   return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` }
 }
 
-function bodyOf(scene: Scene, step: Step): { headers?: Record<string, string>; body?: BodyInit } {
+function bodyOf(scene: Scene, step: Step): { headers?: Record<string, string>; body?: Exclude<RequestInit['body'], null | undefined> } {
   if (step.json !== undefined)
     return { headers: { 'content-type': 'application/json' }, body: JSON.stringify(fillAll(scene, step.json)) }
   if (step.raw)
@@ -115,6 +115,11 @@ async function finished(scene: Scene, href: unknown): Promise<unknown> {
     if (Date.now() > deadline) throw new Error(`${String(href)} of ${scene.server.url} does not end.`)
     await new Promise((resume) => setTimeout(resume, 100))
   }
+}
+
+/** Whether this call made what it answers. A login answers 201 too, with whoever logged in: nothing that may go away. */
+function isCreation({ ask }: Step, { status }: Answer): boolean {
+  return status === 201 && ask.startsWith('POST ') && !ask.startsWith('POST login/')
 }
 
 /** Remembers what was made, for it goes away afterwards. */

@@ -7,7 +7,7 @@ import { countOf, makeGuard, makeMirror } from './mirror.ts'
 import { dnf, type Key } from './rpms.ts'
 import { temporaryDirectory } from './run.ts'
 import { contentUrl, getContent, type TestServer } from './server.ts'
-import type { ServedDirectory } from './upstream.ts'
+import type { Served } from './upstream.ts'
 
 const client = ['client', 'the-password-of:client/1'] as const
 const tester = ['tester', 'the-password-of-tester'] as const
@@ -15,7 +15,7 @@ const tester = ['tester', 'the-password-of-tester'] as const
 /** The main job: four nights of an upstream become snapshots, the first one is released, and a client installs from it. */
 export async function runFirstTrain(
   t: TestContext,
-  { server, upstream, nights, key }: { server: TestServer; upstream: ServedDirectory; nights: readonly string[]; key: Key },
+  { server, upstream, nights, key }: { server: TestServer; upstream: Served; nights: readonly string[]; key: Key },
 ): Promise<void> {
   const { api } = server
   const install = async (path: string, credentials: readonly string[], mayFail = false) => {
@@ -39,7 +39,7 @@ export async function runFirstTrain(
 
   await t.test('each night becomes a version, a publication and a snapshot of its own', async () => {
     for (const [index, night] of nights.entries()) {
-      upstream.directory = night
+      upstream.files = night
       await mirror.sync()
       const version = await mirror.latest()
       assert.equal(version.number, index + 1)

@@ -9,13 +9,13 @@ import { copyRepository, repack } from './repack.ts'
 import { dnf, type Key, makeKey } from './rpms.ts'
 import { cannotInstall, openFileScope, temporaryDirectory } from './run.ts'
 import { contentUrl, getContent, startServer, type TestServer } from './server.ts'
-import { filesIn, freePort, makeNights, serveDirectory, type ServedDirectory, startNginx } from './upstream.ts'
+import { filesIn, freePort, makeNights, serveFiles, type Served, startNginx } from './upstream.ts'
 
 const skip = await cannotInstall()
 const scope = openFileScope()
 const complete = { sync_policy: 'mirror_complete' }
 let server: TestServer
-let upstream: ServedDirectory
+let upstream: Served
 let nights: string[]
 let key: Key
 
@@ -24,7 +24,7 @@ before(async () => {
   const directory = await temporaryDirectory(scope)
   key = await makeKey(directory)
   nights = await makeNights(directory, key)
-  upstream = await serveDirectory(scope, nights[0]!)
+  upstream = await serveFiles(scope, nights[0]!)
   server = await startServer(scope)
 })
 
@@ -43,7 +43,7 @@ const packagesIn = (requests: readonly string[]) => requests.filter((path) => pa
 
 for (const policy of ['on_demand', 'streamed'] as const)
   test(`with policy ${policy} packages are fetched when a client asks for them`, { skip, timeout: 60_000 }, async (t) => {
-    const own = await serveDirectory(t, nights[1]!)
+    const own = await serveFiles(t, nights[1]!)
     const mirror = await makeMirror(await ownServer(t), { name: policy, url: own.url, remote: { policy }, sync: complete })
     await mirror.sync()
     assert.deepEqual(packagesIn(own.requests), [])
@@ -62,7 +62,7 @@ async function ownServer(t: TestContext): Promise<TestServer> {
 }
 
 test('dnf reposync brings the whole mirror, byte by byte', { skip, timeout: 60_000 }, async (t) => {
-  const mirror = await makeMirror(server, { name: 'whole', url: (await serveDirectory(t, nights[2]!)).url, sync: complete })
+  const mirror = await makeMirror(server, { name: 'whole', url: (await serveFiles(t, nights[2]!)).url, sync: complete })
   await mirror.sync()
   await mirror.distribute('whole')
   const root = await temporaryDirectory(t)
@@ -96,8 +96,8 @@ test('an nginx that asks for a password is synced from with one, and not without
 test('a list of mirrors leads to the first that answers', { skip, timeout: 60_000 }, async (t) => {
   const directory = await temporaryDirectory(t)
   const dead = `http://127.0.0.1:${await freePort()}/`
-  const good = (await serveDirectory(t, nights[1]!)).url
-  const stale = (await serveDirectory(t, nights[0]!)).url
+  const good = (await serveFiles(t, nights[1]!)).url
+  const stale = (await serveFiles(t, nights[0]!)).url
   await writeFile(join(directory, 'mirrorlist'), `# mirrors\n${dead}\n${good}\n`)
   const repomd = await readFile(join(nights[1]!, 'repodata/repomd.xml'))
   const urls = [dead, stale, good].map(
@@ -108,7 +108,7 @@ test('a list of mirrors leads to the first that answers', { skip, timeout: 60_00
     `<?xml version="1.0"?><metalink version="3.0" xmlns="http://www.metalinker.org/"><files><file name="repomd.xml"><size>${repomd.length}</size>
 <verification><hash type="sha256">${hashOf(repomd)}</hash></verification><resources>${urls.join('')}</resources></file></files></metalink>`,
   )
-  const lists = await serveDirectory(t, directory)
+  const lists = await serveFiles(t, directory)
   for (const list of ['mirrorlist', 'metalink']) {
     const remote = { max_retries: 0 }
     const mirror = await makeMirror(server, { name: list, url: `${lists.url}${list}`, remote, sync: complete })
@@ -119,13 +119,32 @@ test('a list of mirrors leads to the first that answers', { skip, timeout: 60_00
   }
 })
 
+test('what one mirror lacks is taken from the next', { skip, timeout: 60_000 }, async (t) => {
+  const [poor, good] = [await serveFiles(t, nights[1]!), await serveFiles(t, nights[1]!)]
+  poor.intercept = (path, response) => {
+    if (!path.endsWith('.rpm')) return false
+    response.writeHead(path.includes('app') ? 404 : 500).end()
+    return true
+  }
+  const list = await serveFiles(t, new Map([['mirrorlist', Buffer.from(`${poor.url}\n${good.url}\n`)]]))
+  const site = await startServer(t)
+  const mirror = await makeMirror(site, {
+    name: 'poor',
+    url: `${list.url}mirrorlist`,
+    remote: { max_retries: 0 },
+    sync: complete,
+  })
+  await mirror.sync()
+  assert.equal(packagesIn(good.requests).length, 5)
+})
+
 test('metadata may be packed in any way', { skip, timeout: 90_000 }, async (t) => {
   const root = await temporaryDirectory(t)
   for (const packing of ['zst', 'xz', 'bz2', 'none'] as const) {
     const directory = join(root, packing)
     await copyRepository(nights[0]!, directory)
     await repack(directory, packing)
-    const url = (await serveDirectory(t, directory)).url
+    const url = (await serveFiles(t, directory)).url
     const mirror = await makeMirror(server, { name: `packed-${packing}`, url, sync: { sync_policy: 'mirror_content_only' } })
     await mirror.sync()
     assert.deepEqual(await countsOf(mirror), { packages: 5, advisories: 2, groups: 2, modules: 1 }, packing)
@@ -149,7 +168,7 @@ async function countsOf(mirror: Mirror) {
 test('a client site mirrors what is released to it, and nothing else', { skip, timeout: 90_000 }, async (t) => {
   const credentials = ['site', 'the-password-of-site'] as const
   const guard = await makeGuard(server, 'for-sites', credentials)
-  const mirror = await makeMirror(server, { name: 'for-sites', url: (await serveDirectory(t, nights[3]!)).url, sync: complete })
+  const mirror = await makeMirror(server, { name: 'for-sites', url: (await serveFiles(t, nights[3]!)).url, sync: complete })
   await mirror.sync()
   await mirror.distribute('for-sites/released', { content_guard: guard.pulp_href })
   await mirror.distribute('for-sites/unreleased', {

@@ -144,6 +144,7 @@ export function dnf(root: string, url: string, options: Record<string, string> =
     '--setopt=reposdir=/nonexistent',
     `--setopt=cachedir=${root}/cache`,
     '--setopt=keepcache=0',
+    '--setopt=module_platform_id=platform:el9',
     '--setopt=install_weak_deps=0',
     '--setopt=tsflags=noscripts',
     `--repofrompath=it,${url}`,

@@ -20,6 +20,7 @@ export interface TestServer {
   /** kill -9. */
   kill(): Promise<void>
   start(): Promise<void>
+  pid(): number
   /** What it printed since it was first started. */
   printed(): string
 }
@@ -56,6 +57,7 @@ export async function startServer(t: Scope, { data: given, env = {} }: ServerOpt
     data,
     stop: () => end('SIGTERM'),
     kill: async () => void (await end('SIGKILL')),
+    pid: () => child!.pid!,
     printed: () => output.join(''),
     async start() {
       child = spawn(program, ['serve', '--data', data, '--listen', `127.0.0.1:${port}`], {

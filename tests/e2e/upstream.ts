@@ -9,27 +9,25 @@ import { addMetadata, buildRpms, createRepository, type Key } from './rpms.ts'
 import { exitOf, type Scope } from './server.ts'
 
 /** A plain HTTP server on loopback, as small sites have it: no ranges, no dates. */
-export interface ServedDirectory {
+export interface Served {
   readonly url: string
   /** The paths asked for, oldest first. */
   readonly requests: string[]
-  /** What is served; another one from now on when it is set. */
-  directory: string
+  /** A directory, or files by path; others from now on when it is set. */
+  files: string | ReadonlyMap<string, Buffer>
   /** Answers a request itself when it returns true. */
-  intercept: ((path: string, request: IncomingMessage, response: ServerResponse) => boolean | Promise<boolean>) | undefined
+  intercept: ((path: string, response: ServerResponse, request: IncomingMessage) => boolean | Promise<boolean>) | undefined
 }
 
-export async function serveDirectory(t: Scope, directory: string): Promise<ServedDirectory> {
-  const served: ServedDirectory = { url: '', requests: [], directory, intercept: undefined }
+export async function serveFiles(t: Scope, files: Served['files']): Promise<Served> {
+  const served: Served = { url: '', requests: [], files, intercept: undefined }
   const server = createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? '/', 'http://x').pathname)
     served.requests.push(path)
-    if (await served.intercept?.(path, request, response)) return
-    try {
-      response.end(await readFile(join(served.directory, path)))
-    } catch {
-      response.writeHead(404).end()
-    }
+    if (await served.intercept?.(path, response, request)) return
+    const bytes = await readServed(served.files, path)
+    if (bytes) response.end(bytes)
+    else response.writeHead(404).end()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.after(() => {
@@ -37,6 +35,11 @@ export async function serveDirectory(t: Scope, directory: string): Promise<Serve
     server.close()
   })
   return Object.assign(served, { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/` })
+}
+
+async function readServed(files: Served['files'], path: string): Promise<Buffer | undefined> {
+  if (typeof files !== 'string') return files.get(path.slice(1))
+  return readFile(join(files, path)).catch(() => undefined)
 }
 
 /** A port on which nothing listens at this moment. */

@@ -18,12 +18,12 @@ export function checkPublication({ checksum_type }: Record<string, unknown>): vo
 }
 
 /** Those that publications may use, and those that no content may have: a site allows what is between if it likes. */
-const publishable = ['sha256', 'sha384', 'sha512']
-const unsafe = ['unknown', 'md5', 'sha1']
+const publishable = new Set(['sha256', 'sha384', 'sha512'])
+const unsafe = new Set(['unknown', 'md5', 'sha1'])
 
 function checkChecksumType(type: unknown, field: string): void {
-  if (typeof type !== 'string' || publishable.includes(type)) return
-  const message = unsafe.includes(type)
+  if (typeof type !== 'string' || publishable.has(type)) return
+  const message = unsafe.has(type)
     ? "Checksum must be one of the allowed checksum types.\nYou can adjust these with the 'ALLOWED_CONTENT_CHECKSUMS' setting."
     : 'Checksum must be one of the allowed checksum types: sha256, sha384, or sha512.'
   throw new Failure('invalid', message, { field })

@@ -222,20 +222,22 @@ export const packages: ContentType = {
   },
   ordering: Object.keys(lightFields).sort(),
   heavy,
-  async view({ meta: { filename: _, ...meta }, entry }, wanted) {
+  async view({ meta, entry }, wanted) {
+    const { filename: _, ...light } = meta
     const details = heavy.some(wanted) ? parseEntry(await entry()) : {}
-    return { location_base: '', ...meta, ...details }
+    return { location_base: '', ...light, ...details }
   },
-  create: { from: 'file', fields: {} },
+  create: {
+    from: 'file',
+    fields: {
+      relative_path: { type: 'string', writeOnly: true, minLength: 1, description: 'Name of the package file.' },
+    },
+  },
 }
 
 function inPulpsOrder(fields: Fields): Fields {
-  const order = [
-    ...['name', 'epoch', 'version', 'release', 'arch', 'pkgId', 'checksum_type', 'summary', 'description', 'url'],
-    ...['changelogs', 'files', 'requires', 'provides', 'conflicts', 'obsoletes', 'suggests', 'enhances', 'recommends'],
-    ...['supplements', 'location_base', 'location_href', 'rpm_buildhost', 'rpm_group', 'rpm_license', 'rpm_packager'],
-    ...['rpm_sourcerpm', 'rpm_vendor', 'rpm_header_start', 'rpm_header_end', 'is_modular', 'size_archive'],
-    ...['size_installed', 'size_package', 'time_build', 'time_file'],
-  ]
-  return Object.fromEntries(order.map((name) => [name, fields[name]!]))
+  const order = `name epoch version release arch pkgId checksum_type summary description url changelogs files requires provides conflicts
+    obsoletes suggests enhances recommends supplements location_base location_href rpm_buildhost rpm_group rpm_license rpm_packager
+    rpm_sourcerpm rpm_vendor rpm_header_start rpm_header_end is_modular size_archive size_installed size_package time_build time_file`
+  return Object.fromEntries(order.split(/\s+/).map((name) => [name, fields[name]!]))
 }

@@ -17,7 +17,7 @@ export async function* discover(upstream: Upstream, options: SyncOptions, isComp
   if (typeof found === 'string') return yield { kind: 'fingerprint', value: found, unchanged: true }
   await using snapshot = found
   const { repository, tree, modules } = snapshot
-
+  yield { kind: 'mirrors', bases: repository.bases }
   yield* discoverPackages(snapshot, options, isComplete)
   if (modules) yield { kind: 'content', batch: modules.units }
   yield* discoverComps(snapshot, options)

@@ -26,7 +26,7 @@ const textElement = (name: string) => `<${name}(?:>(${text})</${name}>|/>)\\s*`
 const attribute = (name: string) => `${name}="(${value})"`
 
 /** Captures: name, arch, epoch, version, release, checksum type, checksum, summary, file time, build time, package size, location. */
-export const usualPrimary = new RegExp(
+const usualPrimary = new RegExp(
   `^<package type="rpm">\\s*${textElement('name')}${textElement('arch')}` +
     `<version ${attribute('epoch')} ${attribute('ver')} ${attribute('rel')}/>\\s*` +
     `<checksum ${attribute('type')} pkgid="YES">(${text})</checksum>\\s*` +

@@ -15,7 +15,7 @@ import { hasUpdateinfo, renderUpdateinfo } from './updateinfo.ts'
  * comes or goes changes one piece, and all the others are copied, compressed as they are, from the publication before.
  */
 
-export interface RenderSettings {
+interface RenderSettings {
   checksum_type?: unknown
   compression_type?: unknown
   layout?: unknown
@@ -120,20 +120,27 @@ async function* cutPieces(version: VersionView, layout: string): AsyncGenerator<
     const listed = listedPackage(unit, layout)
     packages.push(listed)
     digest.update(`${unit.uuid}\n${listed.path}\n${listed.sha256}\n`)
-    if (packages.length === largestPiece || createHash('sha256').update(unit.slot).digest()[0]! % usualPieceSize === 0)
-      yield cut()
+    if (packages.length === largestPiece || endsPiece(unit.slot)) yield cut()
   }
   if (packages.length > 0) yield cut()
   yield { key: 'end', parts: () => kinds.map((kind) => Buffer.from(`${roots[kind][1]}\n`)) }
 }
 
+/** Decides by the name alone, so that what comes and goes elsewhere moves no cut. FNV-1a: quick, and even enough. */
+function endsPiece(slot: string): boolean {
+  let hash = 0x811c9dc5
+  for (let at = 0; at < slot.length; at++) hash = Math.imul(hash ^ slot.charCodeAt(at), 0x01000193)
+  // The high bits are the better mixed ones.
+  return (hash >>> 16) % usualPieceSize === 0
+}
+
 /** Checksums that clients refuse, or will soon. */
-const weak = ['md5', 'sha1']
+const weak = new Set(['md5', 'sha1'])
 
 function listedPackage(unit: Unit, layout: string): ListedPackage {
   const [file] = unit.files
   const name = file!.path.slice(file!.path.lastIndexOf('/') + 1)
-  const sha256 = weak.includes(unit.meta['checksum_type']) ? file!.sha256 : null
+  const sha256 = weak.has(unit.meta['checksum_type']) ? file!.sha256 : null
   return { path: packagePath(name, layout), sha256: sha256 ?? undefined, entry: unit.entry }
 }
 

@@ -22,7 +22,7 @@ export async function verifySignature(
 }
 
 /** Reads blocks of ASCII-armored public keys. Throws Failure invalid. */
-export async function readArmoredKeys(text: string) {
+async function readArmoredKeys(text: string) {
   try {
     const blocks = text.match(/-----BEGIN PGP PUBLIC KEY BLOCK-----[^]*?-----END PGP PUBLIC KEY BLOCK-----/g) ?? []
     const keys = await Promise.all(blocks.map((armoredKeys) => readKeys({ armoredKeys })))

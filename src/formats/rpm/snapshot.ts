@@ -91,6 +91,28 @@ async function trySnapshot(upstream: Upstream, options: SyncOptions, isComplete:
   if (fingerprint === options.unchanged) return fingerprint
 
   if (key) await checkSignature(repository, key)
+  const metadata = await downloadMetadata(repository, options, isComplete, downloaded)
+  const tree = foundTree && (await whole(foundTree.describe()))
+  const [rest, files] = [opened.move(), downloaded.move()]
+  return {
+    ...metadata,
+    repository,
+    fingerprint,
+    tree,
+    release: () => void files.move(),
+    async [Symbol.asyncDispose]() {
+      await files.disposeAsync()
+      await rest.disposeAsync()
+    },
+  }
+}
+
+async function downloadMetadata(
+  repository: UpstreamRepository,
+  options: SyncOptions,
+  isComplete: boolean,
+  downloaded: AsyncDisposableStack,
+): Promise<Pick<Snapshot, 'modules' | 'selection' | 'extras'>> {
   if (isComplete) checkMirrorable(repository)
   await whole(downloadRecords(repository, firstRecords(repository, isComplete)))
   const selection = await selectPackages(openRecord(repository, 'primary')!, {
@@ -104,26 +126,12 @@ async function trySnapshot(upstream: Upstream, options: SyncOptions, isComplete:
   })
   if (selection.wanted.size > 0) await whole(downloadRecords(repository, recordsOf(repository, ['filelists', 'other'])))
   const extras = isComplete ? await downloadExtras(repository, downloaded) : []
-  progress.report('sync.downloading.metadata', 'Downloading Metadata Files', {
+  options.progress.report('sync.downloading.metadata', 'Downloading Metadata Files', {
     done: 1 + repository.files.size + extras.length,
     finished: true,
   })
-  const tree = foundTree && (await whole(foundTree.describe()))
   const modules = await readRecord(repository, typeOf(repository, 'modules') ?? '')
-  const [rest, files] = [opened.move(), downloaded.move()]
-  return {
-    repository,
-    fingerprint,
-    tree,
-    modules: modules && readModules(modules),
-    selection,
-    extras,
-    release: () => void files.move(),
-    async [Symbol.asyncDispose]() {
-      await files.disposeAsync()
-      await rest.disposeAsync()
-    },
-  }
+  return { modules: modules && readModules(modules), selection, extras }
 }
 
 export function skipped({ settings }: SyncOptions): readonly unknown[] {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
-import type { Upstream } from '../../core/fetch.ts'
+import { type Upstream, UpstreamFailure } from '../../core/fetch.ts'
 import { Failure } from '../../lib/failure.ts'
 import { unitsOf } from '../../../tests/fixtures/version-of.ts'
 import { discoverTree } from './discover-tree.ts'
@@ -155,7 +155,7 @@ function upstreamOf(files: Record<string, string>): Upstream {
     access: { url: 'http://up.example/os/' },
     async download([url]: readonly URL[]) {
       const text = files[url!.href]
-      if (text === undefined) throw Object.assign(new Failure('upstream', 'not there'), { notFound: true })
+      if (text === undefined) throw new UpstreamFailure('not there', { notFound: true })
       const digests = { sha256: 'f'.repeat(64) }
       return {
         digests,

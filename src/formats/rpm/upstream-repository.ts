@@ -20,7 +20,7 @@ export interface UpstreamRepository {
 
 const defaultLimit = 4 * 2 ** 30
 /** Metadata that is read into memory as a whole. */
-export const mostWholeBytes = 256 << 20
+const mostWholeBytes = 256 << 20
 
 /** Downloads these metadata files, several at once, unless they are here already. Throws Failure upstream or integrity. */
 export async function downloadRecords(repository: UpstreamRepository, records: readonly MetadataRecord[]): Promise<void> {
@@ -37,10 +37,7 @@ export async function downloadRecords(repository: UpstreamRepository, records: r
 }
 
 /** Where a metadata file lies. Throws Failure integrity for places and checksums that are not to be trusted. */
-export function recordUrls(
-  { bases, allowedChecksums }: UpstreamRepository,
-  { type, href, base, checksum }: MetadataRecord,
-): URL[] {
+function recordUrls({ bases, allowedChecksums }: UpstreamRepository, { type, href, base, checksum }: MetadataRecord): URL[] {
   if (!allowedChecksums.includes(checksum.type))
     throw new Failure(
       'integrity',
@@ -101,7 +98,12 @@ export async function openRepository(
  * Downloads a file that need not be there. Nothing says what it must be, so it comes from the mirror that the repomd.xml came from:
  * another one may show another moment. Throws Failure upstream.
  */
-export async function downloadIfThere(upstream: Upstream, url: URL, limit: number, signal?: AbortSignal): Promise<Staged | undefined> {
+export async function downloadIfThere(
+  upstream: Upstream,
+  url: URL,
+  limit: number,
+  signal?: AbortSignal,
+): Promise<Staged | undefined> {
   try {
     return await upstream.download([url], { limit }, signal)
   } catch (error) {
