@@ -102,7 +102,6 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const { server, url, close } = await openServer(ctx, content, metrics, options)
   stack.defer(close)
   stack.defer(watchSpeed(server))
-  pool.wake()
   log.info({ url, data }, 'serving')
   const running = stack.move()
   return { url, ctx, madePassword, close: () => running.disposeAsync() }

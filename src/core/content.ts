@@ -39,13 +39,19 @@ export async function saveContent(
   return units.map((unit) => known.get(nameOf(unit))!)
 }
 
-/** Whether each of these keys is stored. */
-export async function isKnown(db: Db, type: string, keys: readonly string[]): Promise<boolean[]> {
-  const rows = await sql<{
-    key: string
-  }>`select c.key from ${textRows(db, keys)} as k cross join content c where c.type = ${type} and c.key = k.text`.execute(db)
-  const found = new Set(rows.rows.map(({ key }) => key))
-  return keys.map((key) => found.has(key))
+/** The variant of each of these keys that the latest version of a repository holds. */
+export async function heldVariants(
+  db: Db,
+  repositoryId: number,
+  type: string,
+  keys: readonly string[],
+): Promise<(string | undefined)[]> {
+  const { rows } = await sql<{ key: string; variant: string }>`
+    select c.key, c.variant from ${textRows(db, keys)} as k cross join content c cross join membership m
+    where c.type = ${type} and c.key = k.text
+      and m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null`.execute(db)
+  const held = new Map(rows.map(({ key, variant }) => [key, variant]))
+  return keys.map((key) => held.get(key))
 }
 
 /** Stores a staged or already stored blob's row and returns its id. Call it after the bytes are durable. */

@@ -152,8 +152,11 @@ export interface SyncOptions {
   /** What the last sync yielded as `fingerprint`, if the upstream may be skipped when it is still the same (optimize). */
   unchanged: string | undefined
   allowedChecksums: readonly string[]
-  /** Whether this content is already stored, so that its bulky entry need not be given again. Answers in the order of `keys`. */
-  known(type: string, keys: readonly string[]): Promise<boolean[]>
+  /**
+   * The variants in which the repository holds this content: what is the same need not be given its bulky entry again. Undefined for
+   * what it does not hold, though another one may: what was said of it there is not to be believed here. In the order of `keys`.
+   */
+  known(type: string, keys: readonly string[]): Promise<(string | undefined)[]>
   /** Stages a file that the format writes itself, to be yielded as `verbatim`. */
   stage(bytes: Uint8Array): Promise<Staged>
   progress: Progress

@@ -91,6 +91,21 @@ forEachDatabase((engine, open) => {
     assert.match(source!.url, /\/a$/)
   })
 
+  test(`${engine}: a mirror publishes the upstream's own manifest, however large`, async (t) => {
+    const { upstream, sync, ctx, job } = await setUp(t, open, 'on_demand')
+    upstream.files = Object.fromEntries(Array.from({ length: 3000 }, (_, index) => [`file-${index}`, `body ${index}`]))
+    await sync({ mirror: true })
+    assert.match(job.made[1]!, /^prn:file\.filepublication:/)
+    const published = await ctx.db
+      .selectFrom('published_file')
+      .innerJoin('blob', 'blob.id', 'published_file.blob_id')
+      .select(['path', 'sha256', 'size'])
+      .executeTakeFirstOrThrow()
+    assert.equal(published.path, 'PULP_MANIFEST')
+    assert.ok(published.size > 200_000)
+    assert.equal(await ctx.blobs.size(published.sha256), published.size)
+  })
+
   test(`${engine}: a publication lists the files, and asking again gives the same one`, async (t) => {
     const { upstream, sync, ctx, repositoryId, job } = await setUp(t, open)
     upstream.files = { a: 'one', b: 'two' }

@@ -6,7 +6,7 @@ import { idRows } from '../store/bulk.ts'
 import type { Staged } from '../store/blobs.ts'
 import type { Db } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
-import { isKnown, saveBlob, saveContent, unitsById } from './content.ts'
+import { heldVariants, saveBlob, saveContent, unitsById } from './content.ts'
 import { formatNamed } from './ctx.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
@@ -57,7 +57,7 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
     unchanged: same && settings['optimize'] !== false ? last.fingerprint : undefined,
     allowedChecksums: ctx.config.allowedChecksums,
     remote: JSON.parse(remote.settings),
-    known: (type, keys) => isKnown(ctx.db, type, keys),
+    known: (type, keys) => heldVariants(ctx.db, repositoryId, type, keys),
     stage: (bytes) => ctx.blobs.stage(Readable.from([bytes])),
     progress: job.progress,
     signal: job.signal,
@@ -216,8 +216,9 @@ interface Outcome {
 /** One transaction: the version, its publication where the upstream's own is kept, and what the next sync compares with. */
 async function commit(job: Job, format: Format, { repository, latest, found, add, remove, mode, asked }: Outcome): Promise<void> {
   const { ctx } = job
+  const kept = mode === 'complete' ? found.verbatim : []
   const files = await Promise.all(
-    found.verbatim.map(async ({ path, staged }) => {
+    kept.map(async ({ path, staged }) => {
       await staged.keep()
       return { path, blobId: await saveBlob(ctx.db, staged.digests, staged.size) }
     }),

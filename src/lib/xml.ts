@@ -10,10 +10,16 @@ const bridge = 64 * 1024
  * Cuts a large document into the raw bytes of each `<name>` element directly below its root, in batches as they stream past.
  * Most are cut with no more than a search for their end; only what holds comments, CDATA or instructions is read markup by markup.
  * Elements of other names are skipped. Throws Failure integrity, naming `what`, when the document is cut short, is no XML of this
- * kind, declares entities, or has an element of more than 64 MiB. What lies within an element is not checked.
+ * kind (of another root than `rootName`, where that is given), declares entities, or has an element of more than 64 MiB. What lies
+ * within an element is not checked.
  */
-export async function* splitElements(bytes: AsyncIterable<Buffer>, name: string, what: string): AsyncGenerator<Buffer[]> {
-  const splitter = openSplitter(name, what)
+export async function* splitElements(
+  bytes: AsyncIterable<Buffer>,
+  name: string,
+  what: string,
+  rootName?: string,
+): AsyncGenerator<Buffer[]> {
+  const splitter = openSplitter(name, what, rootName)
   let rest: Buffer = Buffer.alloc(0)
   let waiting: Buffer[] = []
   let waitingBytes = 0
@@ -59,7 +65,7 @@ interface Markup {
   end: number
 }
 
-function openSplitter(name: string, what: string) {
+function openSplitter(name: string, what: string, rootName: string | undefined) {
   const opening = Buffer.from(`<${name}`)
   const closing = Buffer.from(`</${name}`)
   let place: 'before' | 'inside' | 'after' = 'before'
@@ -147,6 +153,8 @@ function openSplitter(name: string, what: string) {
       if (place === 'inside') return walkElement(buffer, at)
       if (place === 'after') wrong('more than one root element')
       if (markup.name.includes(':')) wrong(`the root element ${markup.name} has a prefix, which is not supported`)
+      if (rootName !== undefined && markup.name !== rootName)
+        throw new Failure('integrity', `${what} is something else: its root element is ${markup.name.slice(0, 40)}.`)
       root = markup.name
       place = markup.kind === 'start' ? 'inside' : 'after'
     }

@@ -1,6 +1,6 @@
 import { Kysely, PostgresDialect, type RawBuilder, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
-import pg from 'pg'
+import type { CustomTypesConfig } from 'pg'
 import { hasCode } from '../lib/failure.ts'
 import { migrations } from './migrations/index.ts'
 import type { Schema } from './schema.ts'
@@ -16,7 +16,7 @@ export type Engine = 'sqlite' | 'postgres'
  * `where` is the path of a SQLite file, `:memory:`, or a `postgres://` URL.
  */
 export async function openDatabase(where: string): Promise<Db> {
-  const db = new Kysely<Schema>({ dialect: where.startsWith('postgres') ? postgresDialect(where) : sqliteDialect(where) })
+  const db = new Kysely<Schema>({ dialect: where.startsWith('postgres') ? await postgresDialect(where) : sqliteDialect(where) })
   const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
   const { error } = await migrator.migrateToLatest()
   if (error) {
@@ -43,17 +43,19 @@ export function isReferenced(error: unknown): boolean {
   return hasCode(error, '23503', '23001') || ('errcode' in error && error.errcode === 787) // SQLITE_CONSTRAINT_FOREIGNKEY
 }
 
-function postgresDialect(url: string): PostgresDialect {
+async function postgresDialect(url: string): Promise<PostgresDialect> {
+  // Loaded only where it is used: the embedded default has no need of it.
+  const { default: pg } = await import('pg')
   // Numbers fit a double (ids, sizes, microseconds) and JSON stays text, so rows look the same on both engines.
   const int8 = pg.types.builtins.INT8
   const jsonb = pg.types.builtins.JSONB
-  const types: pg.CustomTypesConfig = {
+  const types: CustomTypesConfig = {
     getTypeParser: ((oid: number, format: 'text') =>
       oid === int8
         ? Number
         : oid === jsonb
           ? String
-          : pg.types.getTypeParser(oid, format)) as pg.CustomTypesConfig['getTypeParser'],
+          : pg.types.getTypeParser(oid, format)) as CustomTypesConfig['getTypeParser'],
   }
   const pool = new pg.Pool({ connectionString: url, max: 8, types })
   // An idle connection that breaks is replaced when the next one is needed: no reason to end the process.

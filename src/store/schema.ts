@@ -119,7 +119,7 @@ export interface ContentTable {
   type: string
   /** The natural key: the same thing has the same key wherever it comes from. */
   key: string
-  /** Tells apart two descriptions that claim one key (an upstream may lie); '' for most. */
+  /** Tells apart what is said of one thing (an upstream may lie): a digest of it. '' where the key is one already. */
   variant: string
   /** A version holds at most one content of a type in a slot (rpm: name, epoch, version, release, arch). */
   slot: string

@@ -46,7 +46,8 @@ export const file: Format = {
   async *discover(upstream, { unchanged, progress }) {
     const manifestUrl = new URL(upstream.access.url)
     progress.report('sync.downloading.metadata', 'Downloading Metadata', { done: 0 })
-    await using staged = await upstream.download([manifestUrl], { limit: 256 * 1024 * 1024 })
+    await using own = new AsyncDisposableStack()
+    const staged = own.use(await upstream.download([manifestUrl], { limit: 256 * 1024 * 1024 }))
     progress.report('sync.downloading.metadata', 'Downloading Metadata', { done: 1, finished: true })
     if (staged.digests.sha256 === unchanged) return yield { kind: 'fingerprint', value: unchanged, unchanged: true }
 
@@ -63,6 +64,7 @@ export const file: Format = {
       })
       yield { kind: 'content', batch }
     }
+    own.move() // It is the core's now.
     yield { kind: 'verbatim', path: manifestUrl.pathname.split('/').at(-1) || 'PULP_MANIFEST', staged } satisfies Discovered
     yield { kind: 'fingerprint', value: staged.digests.sha256, unchanged: false }
   },

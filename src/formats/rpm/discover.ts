@@ -48,11 +48,10 @@ async function* discoverPackages(
   }
   const allocate = openSlabs()
   for await (const packages of readPackages(lists, selection)) {
-    const batch = packages
-      .filter(({ decision }) => decision !== 'again')
-      .map((each) => describe(each, { bases: repository.bases, modular: modules?.modularNevras, allocate }))
+    const around = { bases: repository.bases, modular: modules?.modularNevras, allocate }
+    const batch = packages.flatMap(({ found, lists }) => (lists === undefined ? [] : describe(found, lists, around)))
     yield { kind: 'content', batch }
-    if (isComplete) yield* packages.filter(({ decision }) => decision === 'again').map(({ found }) => elsewhere(found))
+    if (isComplete) yield* packages.flatMap(({ found, lists }) => (lists === undefined ? elsewhere(found) : []))
     parsed({ add: packages.length })
   }
   parsed({ done: selection.decisions.length, finished: true })
@@ -64,10 +63,14 @@ interface Surroundings {
   allocate: Allocate
 }
 
-function describe({ found, filelists, other }: ReadPackage, { bases, modular, allocate }: Surroundings): Described {
+function describe(
+  found: PrimaryPackage,
+  lists: NonNullable<ReadPackage['lists']>,
+  { bases, modular, allocate }: Surroundings,
+): Described {
   const { path = nameOf(found.href), urls } = placesOf(found.href, found.base, bases)
   return describePackage(found, {
-    lists: filelists && other && { filelists, other },
+    lists,
     isModular: modular?.has(nevraOf(found)) ?? false,
     allocate,
     file: { path, size: found.size, checksum: `${found.checksumType}:${found.checksum}`, urls },

@@ -8,7 +8,7 @@ async function* bytes(xml: string): AsyncGenerator<Buffer> {
   const all = Buffer.from(xml)
   for (let at = 0; at < all.length; at += 1000) yield all.subarray(at, at + 1000)
 }
-const document = (elements: string[]) => `<list>${elements.join('\n')}</list>`
+const document = (elements: string[], root = 'metadata') => `<${root}>${elements.join('\n')}</${root}>`
 const animals = Array.from({ length: 20 }, (_, index): MadePackage => ({ name: `animal${index}` }))
 const options: SelectOptions = {
   skipSources: false,
@@ -27,8 +27,8 @@ async function read(
 ) {
   const lists = {
     primary: bytes(document(packages.map(primaryOf))),
-    filelists: filelists && bytes(document(filelists.map(filelistsOf))),
-    other: other && bytes(document(other.map(otherOf))),
+    filelists: filelists && bytes(document(filelists.map(filelistsOf), 'filelists')),
+    other: other && bytes(document(other.map(otherOf), 'otherdata')),
   }
   const batches = await Array.fromAsync(readPackages(lists, await select(packages)))
   return batches

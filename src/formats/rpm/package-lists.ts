@@ -4,6 +4,7 @@ import { splitElements } from '../../lib/xml.ts'
 import { quoteXml } from './element.ts'
 import { type FragmentKind, soundFragment } from './fragments.ts'
 import { nevraOf, type PrimaryPackage, parsePrimary } from './primary.ts'
+import { saysTheSame } from './variant.ts'
 
 /*
  * The packages of an upstream are read twice. First primary.xml alone: which packages are there, which of them are new, which to leave
@@ -16,6 +17,8 @@ export interface Selection {
   decisions: ('new' | 'known' | 'again' | 'left out')[]
   /** Checksums of the new ones. */
   wanted: ReadonlySet<string>
+  /** The variants of the known ones, by their place. */
+  variants: ReadonlyMap<number, string>
 }
 
 export interface SelectOptions {
@@ -23,7 +26,7 @@ export interface SelectOptions {
   skipSources: boolean
   /** All packages are kept, also several of one name, version and architecture. */
   keepTwins: boolean
-  known(keys: readonly string[]): Promise<boolean[]>
+  known(keys: readonly string[]): Promise<(string | undefined)[]>
   /** Called for every package; throws to refuse it. */
   check(found: PrimaryPackage): void
 }
@@ -36,8 +39,9 @@ const batchSize = 400
 export async function selectPackages(primary: AsyncIterable<Buffer>, options: SelectOptions): Promise<Selection> {
   const decisions: Selection['decisions'] = []
   const wanted = new Set<string>()
+  const variants = new Map<number, string>()
   const winners = new Map<string, { index: number; buildTime: number; checksum: string }>()
-  let batch: { index: number; key: string; checksum: string }[] = []
+  let batch: { index: number; key: string; found: PrimaryPackage }[] = []
 
   function decide(found: PrimaryPackage, key: string, index: number): Selection['decisions'][number] {
     if (options.skipSources && (found.arch === 'src' || found.arch === 'nosrc')) return 'left out'
@@ -51,13 +55,19 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
     return 'new'
   }
   async function ask(): Promise<void> {
-    const isKnown = await options.known(batch.map(({ key }) => key))
-    for (const [at, { index, checksum }] of batch.entries())
-      if (isKnown[at] && decisions[index] === 'new') decisions[index] = 'known'
-      else if (decisions[index] === 'new') wanted.add(checksum)
+    const stored = await options.known(batch.map(({ key }) => key))
+    for (const [at, { index, found }] of batch.entries()) {
+      const variant = stored[at]
+      if (decisions[index] !== 'new') continue
+      if (variant === undefined || !saysTheSame(variant, found)) wanted.add(owned(found.checksum))
+      else {
+        decisions[index] = 'known'
+        variants.set(index, variant)
+      }
+    }
     batch = []
   }
-  for await (const fragments of splitElements(primary, 'package', 'The primary metadata'))
+  for await (const fragments of splitElements(primary, 'package', 'The primary metadata', 'metadata'))
     for (const fragment of fragments) {
       const found = parsePrimary(fragment)
       options.check(found)
@@ -65,11 +75,11 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
       decisions.push('left out')
       const key = owned(keyOf(found))
       decisions[index] = decide(found, key, index)
-      if (decisions[index] === 'new') batch.push({ index, key, checksum: owned(found.checksum) })
+      if (decisions[index] === 'new') batch.push({ index, key, found })
       if (batch.length === askedTogether) await ask()
     }
   await ask()
-  return { decisions, wanted }
+  return { decisions, wanted, variants }
 }
 
 /** The same text in memory of its own: one cut out of a larger text keeps all of that alive. */
@@ -86,11 +96,8 @@ export function keyOf(
 
 export interface ReadPackage {
   found: PrimaryPackage
-  /** `again`: it was there before, at another place. */
-  decision: 'new' | 'known' | 'again'
-  /** Of new packages only. */
-  filelists?: Buffer
-  other?: Buffer
+  /** Of a new package the other elements, of a known one its variant; undefined when it was there before, at another place. */
+  lists: { filelists: Buffer; other: Buffer } | string | undefined
 }
 
 /** The unpacked files; undefined where the upstream has no such list. */
@@ -101,26 +108,25 @@ export interface PackageLists {
 }
 
 /** The second look. Throws Failure integrity, also when a new package is missing in a list. */
-export async function* readPackages(lists: PackageLists, { decisions, wanted }: Selection): AsyncGenerator<ReadPackage[]> {
+export async function* readPackages(lists: PackageLists, { decisions, wanted, variants }: Selection): AsyncGenerator<ReadPackage[]> {
   await using filelists = openList(lists.filelists, 'filelists', wanted)
   await using other = openList(lists.other, 'other', wanted)
   let index = 0
   let batch: ReadPackage[] = []
-  for await (const fragments of splitElements(lists.primary, 'package', 'The primary metadata'))
+  for await (const fragments of splitElements(lists.primary, 'package', 'The primary metadata', 'metadata'))
     for (const fragment of fragments) {
-      const decision = decisions[index++] ?? 'left out'
+      const at = index++
+      const decision = decisions[at] ?? 'left out'
       if (decision === 'left out') continue
       const found = parsePrimary(fragment)
-      batch.push(
+      const lists =
         decision === 'new'
           ? {
-              found,
-              decision,
               filelists: filelists.take(found) ?? (await filelists.find(found)),
               other: other.take(found) ?? (await other.find(found)),
             }
-          : { found, decision },
-      )
+          : variants.get(at)
+      batch.push({ found, lists })
       if (batch.length === batchSize) {
         yield batch
         batch = []
@@ -132,9 +138,11 @@ export async function* readPackages(lists: PackageLists, { decisions, wanted }: 
 /** Bytes of compressed elements that may wait for their package. */
 const mostWaitingBytes = 256 << 20
 
+const roots = { filelists: 'filelists', other: 'otherdata' } as const
+
 /** One of the other two lists, read as far as needed. */
 function openList(bytes: AsyncIterable<Buffer> | undefined, kind: Exclude<FragmentKind, 'primary'>, wanted: ReadonlySet<string>) {
-  const batches = bytes && splitElements(bytes, 'package', `The ${kind} metadata`)
+  const batches = bytes && splitElements(bytes, 'package', `The ${kind} metadata`, roots[kind])
   const taken = new Set<string>()
   const waiting = new Map<string, Buffer>()
   let waitingBytes = 0

@@ -1,4 +1,3 @@
-import { createMessage, readKeys, readSignature, verify } from 'openpgp'
 import { Failure } from '../../lib/failure.ts'
 
 /** Checks that one of these keys (ASCII-armored, several may follow one another) signed the bytes. Throws Failure integrity; invalid for unusable keys. */
@@ -8,6 +7,8 @@ export async function verifySignature(
   armoredKeys: string,
   what: string,
 ): Promise<void> {
+  // Large, and needed by few: loaded when the first signature is checked.
+  const { createMessage, readSignature, verify } = await import('openpgp')
   const verificationKeys = await readArmoredKeys(armoredKeys)
   const signature = await readSignature({ armoredSignature }).catch((cause: unknown) => {
     throw new Failure('integrity', `The signature of ${what} is damaged.`, { cause })
@@ -23,6 +24,7 @@ export async function verifySignature(
 
 /** Reads blocks of ASCII-armored public keys. Throws Failure invalid. */
 async function readArmoredKeys(text: string) {
+  const { readKeys } = await import('openpgp')
   try {
     const blocks = text.match(/-----BEGIN PGP PUBLIC KEY BLOCK-----[^]*?-----END PGP PUBLIC KEY BLOCK-----/g) ?? []
     const keys = await Promise.all(blocks.map((armoredKeys) => readKeys({ armoredKeys })))

@@ -53,7 +53,7 @@ async function listFiles(repository: UpstreamRepository): Promise<DescribedFile[
 
 async function listPackages(repository: UpstreamRepository): Promise<DescribedFile[]> {
   const found: DescribedFile[] = []
-  for await (const fragments of splitElements(openRecord(repository, 'primary')!, 'package', 'The primary metadata'))
+  for await (const fragments of splitElements(openRecord(repository, 'primary')!, 'package', 'The primary metadata', 'metadata'))
     for (const fragment of fragments) {
       const { href, base, size, checksumType, checksum } = parsePrimary(fragment)
       // Addons may share the packages of the repository above them; those are served from there.

@@ -20,7 +20,7 @@ export interface UpstreamRepository {
 
 const defaultLimit = 4 * 2 ** 30
 /** Metadata that is read into memory as a whole. */
-const mostWholeBytes = 256 << 20
+const mostWholeBytes = 64 << 20
 
 /** Downloads these metadata files, several at once, unless they are here already. Throws Failure upstream or integrity. */
 export async function downloadRecords(repository: UpstreamRepository, records: readonly MetadataRecord[]): Promise<void> {
@@ -72,13 +72,23 @@ export function openRecord({ repomd, files }: UpstreamRepository, type: string):
   const staged = files.get(type)
   const openSize = repomd.records.find((record) => record.type === type)?.openSize
   // A little leeway, because open-size is only a remark: nothing has verified it.
-  return staged && decompress(staged.open(), { limit: openSize === undefined ? defaultLimit : openSize + mostWholeBytes })
+  return staged && unpack(type, staged, openSize === undefined ? defaultLimit : openSize + mostWholeBytes)
 }
 
 /** The same in memory, for what is small. */
 export async function readRecord(repository: UpstreamRepository, type: string): Promise<Buffer | undefined> {
   const staged = repository.files.get(type)
-  return staged && Buffer.concat(await Array.fromAsync(decompress(staged.open(), { limit: mostWholeBytes })))
+  return staged && Buffer.concat(await Array.fromAsync(unpack(type, staged, mostWholeBytes)))
+}
+
+async function* unpack(type: string, staged: Staged, limit: number): AsyncGenerator<Buffer> {
+  try {
+    yield* decompress(staged.open(), { limit })
+  } catch (cause) {
+    if (!(cause instanceof Failure)) throw cause
+    const reason = cause.message.replace(/^./, (letter) => letter.toLowerCase())
+    throw new Failure(cause.code, `The ${type} metadata cannot be unpacked: ${reason}`, { cause })
+  }
 }
 
 /** Reads what is known of a repository from its repomd.xml. */
