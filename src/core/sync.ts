@@ -131,18 +131,14 @@ async function discover(
     }
   }
   await store()
-  for (const { type, key, path } of elsewhere) found.paths.push({ id: await idOf(job.ctx.db, type, key), path })
+  for (const { type, key, path } of elsewhere) found.paths.push({ id: await idOf(job.ctx.db, type, key, found.ids), path })
   return found
 }
 
-async function idOf(db: Db, type: string, key: string): Promise<number> {
-  const row = await db
-    .selectFrom('content')
-    .select('id')
-    .where('type', '=', type)
-    .where('key', '=', key)
-    .executeTakeFirstOrThrow()
-  return row.id
+/** The one of these ids that has this key. */
+async function idOf(db: Db, type: string, key: string, ids: ReadonlySet<number>): Promise<number> {
+  const rows = await db.selectFrom('content').select('id').where('type', '=', type).where('key', '=', key).execute()
+  return rows.find(({ id }) => ids.has(id))!.id
 }
 
 const storedTogether = 2000

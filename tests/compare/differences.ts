@@ -55,13 +55,15 @@ function compareTasks(ours: unknown, theirs: unknown, ourScene: Scene, theirScen
     Object.fromEntries(
       Object.entries(task)
         .filter(([name]) => !ofTheRun.has(name))
-        .map(([name, value]) => [name, name === 'error' && value ? withoutTrace(scene, value) : normalize(scene, value)]),
+        .map(([name, value]) => [name, normalizeMember(scene, name, value)]),
     )
   return compareValues('task', strip(ourScene, ours), strip(theirScene, theirs))
 }
 
-function withoutTrace(scene: Scene, error: object): unknown {
-  return normalize(scene, { ...error, traceback: '' })
+/** Reports come in no order, and a traceback is of one program. */
+function normalizeMember(scene: Scene, name: string, value: any): unknown {
+  if (name === 'progress_reports') return Object.fromEntries(value.map(({ code, ...report }: { code: string }) => [code, report]))
+  return normalize(scene, name === 'error' && value ? { ...value, traceback: '' } : value)
 }
 
 function pick({ only }: Step, body: unknown): unknown {
@@ -71,9 +73,15 @@ function pick({ only }: Step, body: unknown): unknown {
 
 function shaped(step: Step, scene: Scene, body: unknown): unknown {
   const value = normalize(scene, body)
+  if (isObject(value) && Array.isArray(value['permissions'])) return { ...value, permissions: value['permissions'].toSorted() }
   if (!step.sorted || typeof value !== 'object' || value === null || !('results' in value)) return value
-  const results = (value.results as unknown[]).toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
+  const results = (value.results as unknown[]).toSorted((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1))
   return { ...value, results }
+}
+
+/** Without digests, which one server may lack. */
+function sortKey(item: unknown): string {
+  return JSON.stringify(item, (_, value) => (value === null || /^[0-9a-f]{40,}$/.test(value) ? '' : value))
 }
 
 /** `body.results.0.name: "a" where Pulp has "b"`. */

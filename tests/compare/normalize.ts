@@ -24,7 +24,7 @@ function normalizeText({ server, variables }: Scene, text: string): string {
   return result
     .replace(uuid, (id) => `<${names.get(id) ?? 'uuid'}>`)
     .replace(/\/(users|groups|roles)\/\d+\//g, '/$1/<id>/')
-    .replace(/prn:auth\.(\w+):\d+/g, 'prn:auth.$1:<id>')
+    .replace(/prn:(auth|core)\.(\w+):\d+(?![\w-])/g, 'prn:$1.$2:<id>')
     .replace(/\b[0-9a-f]{32}\b/g, '<32 hex digits>')
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?/g, (time, fraction: string, zone: string) =>
       Math.abs(Date.parse(zone ? time : `${time}Z`) - Date.now()) < hour ? `<now, ${fraction?.length ?? 0}${zone}>` : time,

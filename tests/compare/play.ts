@@ -35,13 +35,13 @@ const patience = 60_000
 
 export async function play(scene: Scene, step: Step): Promise<Played> {
   const answer = await send(scene, step)
-  if (isCreation(step, answer)) note(scene, answer.body)
+  if (isCreation(step, answer)) note(scene, valueAt(answer.body, 'pulp_href'))
+  if (answer.status === 202) note(scene, valueAt(answer.body, 'task'))
   if (!step.task) {
     save(scene, step, answer.body)
     return { answer }
   }
   const task = answer.status === 202 ? await finished(scene, valueAt(answer.body, 'task')) : undefined
-  for (const href of listAt(task, 'created_resources')) scene.made.push(href)
   save(scene, step, task)
   return { answer, task }
 }
@@ -54,7 +54,7 @@ async function send(scene: Scene, step: Step): Promise<Answer> {
   const response = await fetch(`${scene.server.url}${path.startsWith('/') ? '' : root}${path}`, {
     method,
     redirect: 'manual',
-    headers: { ...credentials(scene, method, step.as), ...headers, ...Object.fromEntries(given) },
+    headers: { ...credentials(scene, method, step.as && fill(scene, step.as)), ...headers, ...Object.fromEntries(given) },
     ...(body !== undefined && { body }),
     signal: AbortSignal.timeout(patience),
   })
@@ -107,7 +107,6 @@ function fillAll(scene: Scene, value: unknown): unknown {
 }
 
 async function finished(scene: Scene, href: unknown): Promise<unknown> {
-  scene.made.push(String(href))
   const deadline = Date.now() + patience
   for (;;) {
     const { body } = await send(scene, { ask: `GET ${String(href)}` })
@@ -123,8 +122,7 @@ function isCreation({ ask }: Step, { status }: Answer): boolean {
 }
 
 /** Remembers what was made, for it goes away afterwards. */
-function note(scene: Scene, body: unknown): void {
-  const href = valueAt(body, 'pulp_href')
+function note(scene: Scene, href: unknown): void {
   if (typeof href === 'string' && !scene.made.includes(href)) scene.made.push(href)
 }
 
@@ -150,17 +148,18 @@ function listAt(value: unknown, path: string): string[] {
 
 /** Deletes what was made, newest first. What is gone already, or goes with something else, is nobody's loss. */
 export async function clean(scene: Scene): Promise<void> {
+  const tasks = scene.made.filter((href) => href.startsWith(`${root}tasks/`))
+  for (const href of tasks) for (const made of listAt(await finished(scene, href), 'created_resources')) note(scene, made)
   const content = scene.made.filter((href) => href.startsWith(`${root}content/`))
   const others = scene.made.filter((href) => !/\/(content|tasks|task-groups|versions)\//.test(href))
   const deleting = await Promise.all(
-    [...new Set(others)].reverse().map(async (href) => (await send(scene, { ask: `DELETE ${href}` })).body),
+    others.reverse().map(async (href) => (await send(scene, { ask: `DELETE ${href}` })).body),
   )
   for (const body of deleting) if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
   if (content.length > 0) {
-    const json = { content_hrefs: [...new Set(content)], orphan_protection_time: 0 }
+    const json = { content_hrefs: content, orphan_protection_time: 0 }
     const { body } = await send(scene, { ask: 'POST orphans/cleanup/', json })
     if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
   }
-  const tasks = [...new Set(scene.made)].filter((href) => href.startsWith(`${root}tasks/`))
   for (const href of tasks) await send(scene, { ask: `DELETE ${href}` })
 }

@@ -45,8 +45,14 @@ function ask(method: string, path: string, json: unknown, more: More): Step {
   return { ask: `${method} ${path}`, ...(json !== undefined && { json }), ...more }
 }
 
-/** One step for each of these bodies. */
-export const each = (bodies: readonly unknown[], step: (body: unknown) => Step): Step[] => bodies.map(step)
+/** One step for each of these bodies. A name or base path `x` is another one in each, or one that is taken by mistake would hide what is wrong. */
+export function each(bodies: readonly object[], step: (body: object) => Step): Step[] {
+  return bodies.map((body) => step(Object.fromEntries(Object.entries(body).map(([name, value]) => [name, value === 'x' && isName(name) ? fresh() : value]))))
+}
+
+let serial = 0
+const fresh = () => `{run}-x${++serial}`
+const isName = (field: string) => field === 'name' || field === 'base_path'
 
 /** A list asked with each of these filters; `{name: [values]}` asks with every value. `scope` keeps what others made out of the answer. */
 export function filtered(

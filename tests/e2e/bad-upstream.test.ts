@@ -32,7 +32,7 @@ const change = (files: Files, path: string, by: (bytes: Buffer) => Buffer) => fi
 const flipped = (bytes: Buffer) => Buffer.from(bytes.map((byte, at) => (at === bytes.length >> 1 ? byte ^ 1 : byte)))
 const doctype = '<!DOCTYPE metadata [<!ENTITY lol "lol"><!ENTITY lots "&lol;&lol;&lol;&lol;">]>'
 const document = (text: string) => `<?xml version="1.0"?>\n${text}`
-/** A gibibyte of XML in a mebibyte. */
+/** Much XML in a small file. */
 const spaces = Buffer.alloc(1 << 20, ' ').toString()
 const bomb = (start: string, end: string) => gzipSync(`${start}${spaces.repeat(320)}${end}`)
 
@@ -50,11 +50,11 @@ const bad: Record<string, { files: () => Files; told: RegExp }> = {
   'a list of packages that is missing': { files: () => without('primary'), told: /primary\.xml\.gz answered 404/ },
   'a packed file that ends in the middle, as its checksum says': {
     files: () => makeRepository(renewed(), { pack: (type, bytes) => (type === 'primary' ? bytes.subarray(0, 200) : bytes) }),
-    told: /./,
+    told: /primary metadata cannot be unpacked: the gzip data is cut short/,
   },
   'an error page instead of a list of packages': {
     files: () => replaced('primary', '<html><body>502</body></html>'),
-    told: /primary/,
+    told: /primary metadata is something else: its root element is html/,
   },
   'an entity declaration among the packages': {
     files: () => replaced('primary', document(`${doctype}<metadata packages="0">&lots;</metadata>`)),
@@ -62,11 +62,11 @@ const bad: Record<string, { files: () => Files; told: RegExp }> = {
   },
   'an entity declaration among the groups': {
     files: () => replaced('group', document(`${doctype}<comps>&lots;</comps>`)),
-    told: /./,
+    told: /comps metadata is not well-formed XML: .*declarations/,
   },
   'an entity declaration among the advisories': {
     files: () => replaced('updateinfo', document(`${doctype}<updates>&lots;</updates>`)),
-    told: /./,
+    told: /updateinfo metadata is not well-formed XML: .*declarations/,
   },
   'an error page instead of repomd.xml': {
     files: () => makeRepository(renewed()).set('repodata/repomd.xml', Buffer.from('<html>We are sorry</html>')),
@@ -76,21 +76,30 @@ const bad: Record<string, { files: () => Files; told: RegExp }> = {
     files: () => makeRepository(renewed()).set('repodata/repomd.xml', Buffer.from('<repomd><revision>2</revision></repomd>')),
     told: /primary/,
   },
-  'a gibibyte of nothing in one package': {
+  '320 MiB of nothing in one package': {
     files: () => bombed('primary', '<metadata packages="1"><package>', '</package></metadata>'),
-    told: /./,
+    told: /primary metadata .* more than 64 MiB/,
   },
-  'a gibibyte of nothing among the groups': { files: () => bombed('group', '<comps>', '</comps>'), told: /./ },
-  'a gibibyte of nothing among the advisories': {
+  '320 MiB of nothing among the groups': {
+    files: () => bombed('group', '<comps>', '</comps>'),
+    told: /group metadata cannot be unpacked: the data is more than/,
+  },
+  '320 MiB of nothing among the advisories': {
     files: () => bombed('updateinfo', '<updates><update>', '</update></updates>'),
-    told: /./,
+    told: /updateinfo metadata .* more than 64 MiB/,
   },
-  'a package above the repository': { files: () => placed('../app-2.0.rpm'), told: /./ },
-  'a package in the root of the server': { files: () => placed('/etc/app-2.0.rpm'), told: /./ },
-  'a package in the file system': { files: () => placed('file:///etc/passwd'), told: /./ },
+  'a package above the repository': { files: () => placed('../app-2.0.rpm'), told: /incompatible with 'mirror' sync/ },
+  'a package in the root of the server': {
+    files: () => placed('/etc/app-2.0.rpm'),
+    told: /path "\/etc\/app-2\.0\.rpm" is absolute/,
+  },
+  'a package in the file system': {
+    files: () => placed('file:///etc/passwd'),
+    told: /file:\/\/\/etc\/passwd, which is no HTTP address/,
+  },
   'metadata above the repository': {
     files: () => makeRepository(renewed(), { hrefOf: (_, href) => `../${href}` }),
-    told: /./,
+    told: /incompatible with 'mirror' sync/,
   },
   'a package whose bytes are not those that the metadata tells': {
     files: () => {

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { filelistsOf, type MadePackage, otherOf, primaryOf } from '../../../tests/rpm-upstream.ts'
 import { readPackages, selectPackages, type SelectOptions } from './package-lists.ts'
+import { parsePrimary } from './primary.ts'
+import { variantOf } from './variant.ts'
 
 async function* bytes(xml: string): AsyncGenerator<Buffer> {
   // In small chunks, so that batches of the three lists do not line up.
@@ -13,7 +15,7 @@ const animals = Array.from({ length: 20 }, (_, index): MadePackage => ({ name: `
 const options: SelectOptions = {
   skipSources: false,
   keepTwins: false,
-  known: async (keys) => keys.map(() => false),
+  known: async (keys) => keys.map(() => undefined),
   check: () => {},
 }
 
@@ -31,9 +33,10 @@ async function read(
     other: other && bytes(document(other.map(otherOf), 'otherdata')),
   }
   const batches = await Array.fromAsync(readPackages(lists, await select(packages)))
-  return batches
-    .flat()
-    .map((each) => ({ name: each.found.name, filelists: each.filelists?.toString(), other: each.other?.toString() }))
+  return batches.flat().map(({ found: { name }, lists }) => {
+    assert.ok(typeof lists === 'object')
+    return { name, filelists: lists.filelists.toString(), other: lists.other.toString() }
+  })
 }
 const expected = animals.map((each) => ({ name: each.name!, filelists: filelistsOf(each), other: otherOf(each) }))
 
@@ -58,10 +61,10 @@ test('a package that a list does not tell of is an error that names it', async (
 test('where there is no list at all, the files of the primary one have to do', async () => {
   const [first] = await read(animals.slice(0, 1), undefined, undefined)
   assert.match(
-    first!.filelists!,
+    first!.filelists,
     /^<package pkgid="\w{64}" name="animal0" arch="noarch">\n {2}<version .*\n {2}<file>\/usr\/bin\/animal0<\/file>\n<\/package>$/,
   )
-  assert.doesNotMatch(first!.other!, /changelog/)
+  assert.doesNotMatch(first!.other, /changelog/)
 })
 
 test('an unsound element in a list is refused, an odd one is written anew', async () => {
@@ -74,25 +77,30 @@ test('an unsound element in a list is refused, an odd one is written anew', asyn
   })
   const odd = filelistsOf(animal!).replace('<file>', '<!-- x --><file\n>')
   const first = (await Array.fromAsync((await lists(odd)).batches))[0]![0]!
-  assert.match(String(first.filelists), /<file>\/usr\/bin\/animal0<\/file>/)
-  assert.doesNotMatch(String(first.filelists), /<!--/)
+  assert.ok(typeof first.lists === 'object')
+  assert.match(String(first.lists.filelists), /<file>\/usr\/bin\/animal0<\/file>/)
+  assert.doesNotMatch(String(first.lists.filelists), /<!--/)
   for (const broken of [odd.replace('</file>', ''), odd.replace('/usr', '&bomb;')])
     await assert.rejects(Array.fromAsync((await lists(broken)).batches), { code: 'integrity' })
 })
 
-test('known packages are told apart, and asked for in batches', async () => {
+test('known packages are told apart by what is said of them, and asked for in batches', async () => {
   const asked: number[] = []
-  const { decisions, wanted } = await select(
-    Array.from({ length: 2500 }, (_, index) => ({ name: `p${index}` })),
-    {
-      known: async (keys) => {
-        asked.push(keys.length)
-        return keys.map((key) => key.includes('p7-'))
-      },
+  const packages = Array.from({ length: 2500 }, (_, index) => ({ name: `p${index}` }))
+  const rest = { filelists: Buffer.alloc(0), other: Buffer.alloc(0), filename: 'p', isModular: false }
+  const variant = variantOf(parsePrimary(Buffer.from(primaryOf(packages[7]!))), rest)
+  const { decisions, wanted, variants } = await select(packages, {
+    known: async (keys) => {
+      asked.push(keys.length)
+      return keys.map((key) => (/ p[78]-/.test(key) ? variant : undefined))
     },
-  )
+  })
   assert.deepEqual(asked, [1000, 1000, 500])
-  assert.equal(decisions.filter((each) => each === 'known').length, 1)
+  assert.deepEqual(
+    decisions.flatMap((each, index) => (each === 'known' ? index : [])),
+    [7],
+  )
+  assert.deepEqual([...variants], [[7, variant]])
   assert.equal(wanted.size, 2499)
 })
 

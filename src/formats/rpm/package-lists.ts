@@ -108,7 +108,10 @@ export interface PackageLists {
 }
 
 /** The second look. Throws Failure integrity, also when a new package is missing in a list. */
-export async function* readPackages(lists: PackageLists, { decisions, wanted, variants }: Selection): AsyncGenerator<ReadPackage[]> {
+export async function* readPackages(
+  lists: PackageLists,
+  { decisions, wanted, variants }: Selection,
+): AsyncGenerator<ReadPackage[]> {
   await using filelists = openList(lists.filelists, 'filelists', wanted)
   await using other = openList(lists.other, 'other', wanted)
   let index = 0

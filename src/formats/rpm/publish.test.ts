@@ -126,6 +126,45 @@ forEachDatabase((engine, open) => {
       ['Packages/b/bear-1.10-1.noarch.rpm', 'Packages/b/bear-2.0~rc1-1.noarch.rpm'],
     )
   })
+
+  test(`${engine}: what one upstream says of another's packages is not believed`, async (t) => {
+    const db = await open(t)
+    const at = () => setUp(t, async () => db, 'on_demand')
+    const [hostile, honest, third] = [await at(), await at(), await at()]
+    const packages = animals.slice(0, 3)
+    const truth = makeRepository({ packages })
+    hostile.upstream.files = makeRepository({
+      packages,
+      edit: {
+        primary: (xml) => xml.replace('<rpm:entry name="libc"', '<rpm:entry name="evil"'),
+        filelists: (xml) => xml.replace('/usr/bin/animal2', '/usr/bin/evil'),
+      },
+    })
+    await hostile.sync()
+    honest.upstream.files = truth
+    await honest.sync()
+    const files = await honest.publish()
+    const { records } = parseRepomd(files['repodata/repomd.xml']!)
+    const texts = records.map(({ href }) => gunzipSync(files[href]!).toString())
+    assert.ok(texts.every((text) => !text.includes('evil')))
+    // The one that nothing false is said of is shared; so are all that are found again.
+    assert.equal((await db.selectFrom('content').select('id').execute()).length, 5)
+    third.upstream.files = { ...truth, 'repodata/x': Buffer.from('') }
+    await third.sync()
+    assert.equal((await db.selectFrom('content').select('id').execute()).length, 5)
+
+    // A description that its own upstream corrects is taken, without being asked for all the others again.
+    honest.upstream.files = makeRepository({ packages: [{ ...packages[0]!, summary: 'Better' }, ...packages.slice(1)] })
+    await honest.sync()
+    const summaries = await contentOf(db, await latestVersion(db, honest.repositoryId))
+      .select('content.meta')
+      .execute()
+    assert.deepEqual(summaries.map(({ meta }) => JSON.parse(meta).summary).toSorted(), [
+      'Better',
+      'Summary of animal1',
+      'Summary of animal2',
+    ])
+  })
 })
 
 test('packages known by weak checksums are published with SHA-256, if their bytes are here', async (t) => {
@@ -288,6 +327,7 @@ async function setUp(
   return {
     upstream,
     job,
+    repositoryId: repository.id,
     published,
     sync: (asked: Record<string, unknown> = {}) =>
       syncRepository(job, { repositoryId: repository.id, remoteId: remote.id, settings: asked }),

@@ -76,7 +76,7 @@ export const remotes: readonly Group[] = [
       ),
       post(rpm, { name: '{run}-rem-c', url, policy: 'on_demand', sles_auth_token: 't' }, { save: { c: 'pulp_href' } }),
       post(rpm, undefined, {
-        form: { name: '{run}-rem-d', url, username: '', password: '', headers: '[{"A": "b"}]', total_timeout: '' },
+        form: { name: '{run}-rem-d', url, username: '', password: '', total_timeout: '' },
         save: { d: 'pulp_href' },
       }),
       post(rpm, { name: '{run}-rem-e', url: 'http://localhost/a%20b/?x=y#z' }),

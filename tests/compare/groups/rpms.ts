@@ -1,4 +1,4 @@
-import { done, filtered, get, type Group, head, post, remove, type Step } from '../step.ts'
+import { done, each, filtered, get, type Group, head, post, remove, type Step } from '../step.ts'
 import { absent } from './answers.ts'
 
 const packages = 'content/rpm/packages/'
@@ -107,7 +107,7 @@ function syncing(): Step[] {
     get('{v}'),
     done(post('{repo}sync/', {})),
     done(post('{repo}sync/', { optimize: false })),
-    done(post('{repo}sync/', { sync_policy: 'mirror_content_only', skip_types: ['srpm'] }), { v2: 'created_resources.0' }),
+    done(post('{repo}sync/', { sync_policy: 'mirror_content_only', skip_types: ['srpm'], optimize: false }), { v2: 'created_resources.0' }),
     get('{v2}'),
     post('repositories/rpm/rpm/', { name: '{run}-rpm-complete' }, { save: { complete: 'pulp_href' } }),
     done(post('{complete}sync/', { remote: '{remote}', sync_policy: 'mirror_complete' })),
@@ -125,7 +125,7 @@ function contentLists(run: string): Step[] {
   const scope = 'repository_version={v}'
   const list = (type: string, filters: Parameters<typeof filtered>[2], fields: string, save: Step['save'] = {}) => [
     get(`content/rpm/${type}/?${scope}`, { sorted: true, save: { item: 'results.0.pulp_href', ...save } }),
-    get('{item}', type === 'packages' || type === 'modulemds' ? { only: ['pulp_labels'] } : {}),
+    get('{item}', { only: ['pulp_labels'] }),
     get(`content/rpm/${type}/?repository_version_added={v}&fields=${fields}`, { sorted: true }),
     get(`content/rpm/${type}/?repository_version_removed={v2}&fields=${fields}`, { sorted: true }),
     ...filtered(`content/rpm/${type}/`, `${scope}&fields=${fields}`, { ...filters, nosuch: 1 }, { sorted: true }),
@@ -231,7 +231,6 @@ function copying(): Step[] {
     done(post('rpm/copy/', config({}))),
     get('{dest}versions/4/'),
     done(post('rpm/copy/', { config: [{ source_repo_version: '{v}', dest_repo: '{dest}', content: [] }] })),
-    done(post('rpm/prune/', { repo_hrefs: ['{dest}'], keep_days: 1, dry_run: true })),
     done(post('repositories/reclaim_space/', { repo_hrefs: ['{dest}'] })),
   ]
 }
@@ -242,7 +241,7 @@ function publishing(): Step[] {
     post('remotes/rpm/rpm/', { name: '{run}-zoo', url: '{upstream}/rpm/', policy: 'on_demand' }, { save: { remote: 'pulp_href' } }),
     post('repositories/rpm/rpm/', { name: '{run}-zoo', remote: '{remote}' }, { save: { repo: 'pulp_href' } }),
     done(post('{repo}sync/', {}), { v: 'created_resources.0' }),
-    ...[
+    ...each([
       {},
       { repository: 'x' },
       { repository: '{repo}', checksum_type: 'md5' },
@@ -253,7 +252,7 @@ function publishing(): Step[] {
       { repository: '{repo}', checkpoint: 'x' },
       { repository: '{repo}', repository_version: '{v}' },
       { repository: '{repo}', gpgcheck: 1, bogus: 1 },
-    ].map((body) => post(publications, body)),
+    ], (body) => post(publications, body)),
     done(post(publications, { repository: '{repo}' }), { pub: 'created_resources.0' }),
     get('{pub}'),
     done(post(publications, { repository_version: '{v}', checksum_type: 'sha512', compression_type: 'zstd', layout: 'flat', repo_config: { gpgcheck: 0 } }), {
@@ -263,7 +262,7 @@ function publishing(): Step[] {
     get(`${publications}?repository={repo}&ordering=pulp_created`),
     get('publications/?repository={repo}&ordering=pulp_created'),
     get(`${publications}?content={v}`),
-    ...[{ name: 'x', base_path: '{run}', generate_repo_config: 'x' }, { name: 'x', base_path: '{run}', publication: '{repo}' }].map((body) =>
+    ...each([{ name: 'x', base_path: 'x', generate_repo_config: 'x' }, { name: 'x', base_path: 'x', publication: '{repo}' }], (body) =>
       post(distributions, body),
     ),
     done(post(distributions, { name: '{run}-zoo', base_path: '{run}-zoo', publication: '{pub}', generate_repo_config: true }), {
