@@ -100,6 +100,11 @@ export interface ContentType {
   view(unit: Unit, wanted: (field: string) => boolean): Record<string, unknown> | Promise<Record<string, unknown>>
   /** Fields for which `view` reads `unit.entry()`: it is unpacked only when one of them is asked for. */
   readonly heavy?: readonly string[]
+  /**
+   * Which of two units of one slot a version holds: the one that it had before (or that came first), the added one, or one made of both.
+   * The added one by default. Throws Failure conflict when they do not belong together.
+   */
+  settle?(before: Unit, added: Unit): Promise<'before' | 'added' | Described>
   /** How users make one: from a file, from JSON fields, or not at all. Extra request fields beside the base ones. */
   readonly create?: { from: 'file' | 'json'; fields: Fields; required?: readonly string[] }
 }

@@ -18,7 +18,7 @@ import { maintenanceWorks } from './maintenance.ts'
 import { openCtx } from './open.ts'
 import { inThisThread } from './run-tasks.ts'
 import { dispatchTask } from './tasks.ts'
-import { chunksOf, createUpload, tidyUploads, writeChunk } from './uploads.ts'
+import { addChunk, chunksOf, createUpload, tidyUploads, writeChunk } from './uploads.ts'
 
 const hour = 3_600_000_000
 const sha256 = (bytes: string | Buffer) => createHash('sha256').update(bytes).digest('hex')
@@ -305,13 +305,15 @@ forEachDatabase((engine, _open, make) => {
     const ctx = await open(t)
     const upload = await createUpload(ctx, 10)
     const whole = sha256('helloworld')
-    await writeChunk(ctx, upload, { offset: 5, size: 5, sha256: sha256('world') }, chunks('world'))
+    const [late, early] = [{ offset: 5, size: 5, sha256: sha256('world') }, { offset: 0, size: 5 }]
+    await writeChunk(ctx, upload, late, chunks('world'))
+    await addChunk(ctx, upload, late)
     assert.equal(
       (await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: whole })).error,
       'The sha256 checksum did not match.',
     )
-    const row = await writeChunk(ctx, upload, { offset: 0, size: 5 }, chunks('hello'))
-    assert.deepEqual(chunksOf(row), [
+    await writeChunk(ctx, upload, early, chunks('hello'))
+    assert.deepEqual(chunksOf(await addChunk(ctx, upload, early)), [
       [5, 5],
       [0, 5],
     ])
@@ -328,6 +330,7 @@ forEachDatabase((engine, _open, make) => {
 
     const again = await createUpload(ctx, 10)
     await writeChunk(ctx, again, { offset: 0, size: 10 }, chunks('helloworld'))
+    await addChunk(ctx, again, { offset: 0, size: 10 })
     const { error } = await run(ctx, 'commit-upload', { uploadId: again.id, sha256: whole })
     assert.equal(error, `Artifact with sha256 checksum of '${whole}' already exists.`)
   })
@@ -335,7 +338,9 @@ forEachDatabase((engine, _open, make) => {
   test(`${engine}: a chunk that is not what it says is refused, and spoils nothing`, async (t) => {
     const ctx = await open(t)
     const upload = await createUpload(ctx, 10)
-    await writeChunk(ctx, upload, { offset: 5, size: 5 }, chunks('world'))
+    const [late, early] = [{ offset: 5, size: 5 }, { offset: 0, size: 5 }]
+    await writeChunk(ctx, upload, late, chunks('world'))
+    await addChunk(ctx, upload, late)
     const refused = (offset: number, size: number, bytes: string, sha?: string) =>
       writeChunk(ctx, upload, { offset, size, sha256: sha }, chunks(bytes)).then(
         () => 'taken',
@@ -345,7 +350,8 @@ forEachDatabase((engine, _open, make) => {
     assert.equal(await refused(0, 5, 'hello, you'), 'Chunk size does not match content range.')
     assert.equal(await refused(0, 5, 'hell'), 'Chunk size does not match content range.')
     assert.equal(await refused(0, 5, 'HELLO', sha256('hello')), 'Checksum does not match chunk upload.')
-    await writeChunk(ctx, upload, { offset: 0, size: 5 }, chunks('hello'))
+    await writeChunk(ctx, upload, early, chunks('hello'))
+    await addChunk(ctx, upload, early)
     assert.equal((await run(ctx, 'commit-upload', { uploadId: upload.id, sha256: sha256('helloworld') })).state, 'completed')
     await writeFile(join(ctx.config.dataDirectory, 'uploads', newUuid()), 'left behind')
     await tidyUploads(ctx)

@@ -1,9 +1,8 @@
-import { sql } from 'kysely'
-import { idRows } from '../store/bulk.ts'
 import { saveContent } from './content.ts'
 import { formatNamed } from './ctx.ts'
 import { prnOf } from './names.ts'
 import { publishVersion } from './publish.ts'
+import { takeSlots } from './slots.ts'
 import { markChanged } from './sync.ts'
 import type { Job } from './tasks.ts'
 import { commitVersion, contentIds, getRepository, latestVersion } from './versions.ts'
@@ -28,9 +27,11 @@ export async function modifyRepository(job: Job, { repositoryId, add, remove, ba
   const wanted = new Set(base)
   if (remove === '*') wanted.clear()
   else for (const id of remove) wanted.delete(id)
-  const arriving = new Set(add.filter((id) => !wanted.has(id)))
-  for (const id of await inSlotsOf(job, arriving, wanted)) wanted.delete(id)
-  for (const id of add) wanted.add(id)
+  const format = formatNamed(ctx, repository.type.split('.')[0]!)
+  const arriving = add.filter((id) => !wanted.has(id))
+  const slots = await takeSlots(ctx, format, arriving, wanted)
+  for (const id of slots.remove) wanted.delete(id)
+  for (const id of slots.add) wanted.add(id)
 
   const version = await ctx.db.transaction().execute(async (tx) => {
     const gone = [...present].filter((id) => !wanted.has(id))
@@ -50,15 +51,6 @@ async function baseContent({ ctx }: Job, versionId: number): Promise<Set<number>
   const base = await ctx.db.selectFrom('version').selectAll().where('id', '=', versionId).executeTakeFirst()
   if (!base) throw new Failure('not_found', 'The base version was deleted.')
   return contentIds(ctx.db, base)
-}
-
-async function inSlotsOf({ ctx }: Job, arriving: ReadonlySet<number>, wanted: ReadonlySet<number>): Promise<number[]> {
-  const { rows } = await sql<{ id: number }>`
-    select distinct old.id from ${idRows(ctx.db, arriving)} as arriving
-    cross join content fresh
-    join content old on old.type = fresh.type and old.slot = fresh.slot and old.id <> fresh.id
-    where fresh.id = arriving.id`.execute(ctx.db)
-  return rows.map(({ id }) => id).filter((id) => wanted.has(id))
 }
 
 export interface UploadArgs {

@@ -9,10 +9,11 @@ import { idRows, insertMany } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
 import { openPackReader } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
+import { grantToCreator } from './auth.ts'
 import { saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import type { Format, MetadataFile, Rendered, Stored, VersionView } from './format.ts'
-import { prnOf } from './names.ts'
+import { modelOf, prnOf } from './names.ts'
 import { findPieces, type Places, writePieces } from './pieces.ts'
 import type { Job } from './tasks.ts'
 import { type Counts, contentOf, getRepository } from './versions.ts'
@@ -49,12 +50,23 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
     files.push(...written.map(({ file }) => file))
     step = await rendering.next(written.map(({ stored }) => stored))
   }
-  const publication = await ctx.db
-    .transaction()
-    .execute((tx) => insertPublication(tx, { type: repository.type, version, settings, layout, checkpoint, files }))
+  const publication = await ctx.db.transaction().execute(async (tx) => {
+    const publication = await insertPublication(tx, { type: repository.type, version, settings, layout, checkpoint, files })
+    await ownPublication(job, tx, publication)
+    return publication
+  })
   ctx.changes.bump()
   job.progress.report('publish.generating_metadata', 'Generating repository metadata', { done: 1, finished: true })
   await job.created(prnOf(ctx.formats, 'publication', publication))
+}
+
+/** Whoever may not do everything owns what they published, or could not even see it. */
+export async function ownPublication({ ctx, task }: Job, tx: Tx, publication: Row<'publication'>): Promise<void> {
+  if (task.userId === null) return
+  const user = await tx.selectFrom('user').select('is_superuser').where('id', '=', task.userId).executeTakeFirst()
+  if (user?.is_superuser !== 0) return
+  const role = `${modelOf(ctx.formats, 'publication', publication.type)}_owner`
+  await grantToCreator(tx, task.userId, [role], prnOf(ctx.formats, 'publication', publication))
 }
 
 /** A publication made of the upstream's own metadata files; content lies where the upstream has it. Undefined when the last one is the same. */

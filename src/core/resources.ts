@@ -161,20 +161,24 @@ export async function checkUnique(
   values: { name?: string; base_path?: string },
   id = -1,
 ): Promise<void> {
-  if (values.name !== undefined) {
-    // As in Pulp, over all types: an rpm and a file repository cannot have the same name either.
-    const { count } = await db
-      .selectFrom(kind as 'repository')
-      .select(({ fn }) => fn.countAll<number>().as('count'))
-      .where('name', '=', values.name)
-      .where('id', '<>', id)
-      .executeTakeFirstOrThrow()
-    if (Number(count) > 0) throw new Failure('invalid', 'This field must be unique.', { field: 'name' })
-  }
+  if (values.name !== undefined && (await isNameTaken(db, kind, values.name, id)))
+    throw new Failure('invalid', 'This field must be unique.', { field: 'name' })
   if (values.base_path === undefined) return
   const other = await findOverlap(db, values.base_path, id)
   if (other?.base_path === values.base_path) throw new Failure('invalid', 'This field must be unique.', { field: 'base_path' })
   if (other) throw new Failure('invalid', `Overlaps with existing distribution '${other.name}'`, { field: 'base_path' })
+}
+
+/** Whether another one has this name. As in Pulp, over all types: an rpm and a file repository cannot have the same name either. */
+export async function isNameTaken(db: Db, kind: ResourceKind, name: string, id: number): Promise<boolean> {
+  const other = await db
+    .selectFrom(kind as 'repository')
+    .select('id')
+    .where('name', '=', name)
+    .where('id', '<>', id)
+    .limit(1)
+    .executeTakeFirst()
+  return other !== undefined
 }
 
 /** A distribution whose base path is this one, above it or below it. Ranges of the index on base_path, however many there are. */

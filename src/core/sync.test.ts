@@ -61,6 +61,16 @@ forEachDatabase((engine, open) => {
     assert.equal((await latestVersion(ctx.db, repositoryId)).number, 0)
   })
 
+  test(`${engine}: a size that the manifest had wrong is forgotten with it`, async (t) => {
+    const { upstream, sync, paths } = await setUp(t, open)
+    upstream.files = { a: 'one' }
+    upstream.sizes = { a: 30 }
+    await assert.rejects(sync(), { name: 'Failure', message: /a/ })
+    upstream.sizes = {}
+    await sync()
+    assert.deepEqual(await paths(), ['a'])
+  })
+
   test(`${engine}: what an interrupted sync has fetched is not fetched again`, async (t) => {
     const { upstream, sync, paths } = await setUp(t, open)
     upstream.files = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`f${index}`, `body ${index}`]))
@@ -193,11 +203,14 @@ function openJob(ctx: Job['ctx']) {
 }
 
 async function startUpstream(t: TestContext) {
-  const upstream = { url: '', requests: [] as string[], files: {} as Record<string, string>, lies: {} as Record<string, string> }
+  const none: Record<string, string> = {}
+  const upstream = { url: '', requests: [] as string[], files: none, lies: none, sizes: {} as Record<string, number> }
   const server = createServer((request, response) => {
     const path = request.url ?? '/'
     upstream.requests.push(path)
-    const manifest = Object.entries(upstream.files).map(([name, body]) => `${name},${digest(body)},${body.length}\n`)
+    const manifest = Object.entries(upstream.files).map(
+      ([name, body]) => `${name},${digest(body)},${upstream.sizes[name] ?? body.length}\n`,
+    )
     const body = path === '/PULP_MANIFEST' ? manifest.join('') : (upstream.lies[path.slice(1)] ?? upstream.files[path.slice(1)])
     if (body === undefined) return void response.writeHead(404).end()
     response.end(body)

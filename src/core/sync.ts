@@ -7,15 +7,16 @@ import type { Staged } from '../store/blobs.ts'
 import type { Db } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { heldVariants, saveBlob, saveContent, unitsById } from './content.ts'
-import { formatNamed } from './ctx.ts'
+import { type Ctx, formatNamed } from './ctx.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
 import type { Described, Format, SyncOptions } from './format.ts'
 import { prnOf } from './names.ts'
-import { insertVerbatimPublication, publishVersion } from './publish.ts'
+import { insertVerbatimPublication, ownPublication, publishVersion } from './publish.ts'
 import { accessOf } from './remotes.ts'
+import { takeSlots } from './slots.ts'
 import type { Job } from './tasks.ts'
-import { commitVersion, contentIds, displaced, getRepository, latestVersion } from './versions.ts'
+import { commitVersion, contentIds, getRepository, latestVersion } from './versions.ts'
 
 export interface SyncArgs {
   repositoryId: number
@@ -27,8 +28,6 @@ export interface SyncArgs {
 /** What a sync found upstream. */
 interface Found {
   ids: Set<number>
-  /** Slot -> id: of two units in one slot the later wins. Unused where the upstream is kept as it is. */
-  slots: Map<string, number>
   fingerprint: string | undefined
   verbatim: { path: string; staged: Staged }[]
   paths: { id: number; path: string }[]
@@ -68,9 +67,10 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
   if (!found) return
 
   try {
-    if (remote.policy === 'immediate') await downloadMissing(job, upstream, found, remote)
     const mode = format.syncMode?.(settings) ?? 'additive'
-    const { add, remove } = await plan(ctx.db, repositoryId, mode, found, present)
+    const { wanted, remove } = await choose(job.ctx, format, mode, found.ids, present)
+    if (remote.policy === 'immediate') await downloadMissing(job, upstream, { ...found, ids: wanted }, remote)
+    const add = new Set([...wanted].filter((id) => !present.has(id)))
     const dropped = await prune(job, format, options, mode, { add, remove, present })
     await commit(job, format, { repository, latest, found, add, remove: [...remove, ...dropped], mode, asked })
   } finally {
@@ -91,7 +91,7 @@ async function discover(
   remote: Row<'remote'>,
   settled: ReadonlySet<number>,
 ): Promise<Found | undefined> {
-  const found: Found = { ids: new Set(), slots: new Map(), fingerprint: undefined, verbatim: [], paths: [], mirrors: [] }
+  const found: Found = { ids: new Set(), fingerprint: undefined, verbatim: [], paths: [], mirrors: [] }
   const complete = format.syncMode?.(options.settings) === 'complete'
   const elsewhere: { type: string; key: string; path: string }[] = []
   let waiting: Described[] = []
@@ -101,15 +101,7 @@ async function discover(
     const batch = waiting
     waiting = []
     const ids = await saveContent(job.ctx, batch, remote, settled)
-    for (const [index, { type, slot, key }] of batch.entries()) {
-      const id = ids[index]!
-      const place = `${type}\n${slot ?? key}`
-      if (!complete) {
-        found.ids.delete(found.slots.get(place) ?? -1)
-        found.slots.set(place, id)
-      }
-      found.ids.add(id)
-    }
+    for (const id of ids) found.ids.add(id)
     if (complete) found.paths.push(...(await movedPaths(job.ctx.db, batch, ids)))
   }
 
@@ -168,19 +160,20 @@ async function downloadMissing(job: Job, upstream: Upstream, { ids, mirrors }: F
   await fetchFiles(job, upstream, rows, { base: remote.url, mirrors })
 }
 
-async function plan(
-  db: Db,
-  repositoryId: number,
+/** What of the found content the version is to hold, and what of the present goes. An upstream that is kept as it is needs no slots. */
+async function choose(
+  ctx: Ctx,
+  format: Format,
   mode: 'additive' | 'mirror' | 'complete',
-  found: Found,
+  found: Set<number>,
   present: ReadonlySet<number>,
-) {
-  const add = new Set([...found.ids].filter((id) => !present.has(id)))
-  const remove =
-    mode === 'additive'
-      ? (await displaced(db, repositoryId, add)).filter((id) => present.has(id))
-      : [...present].filter((id) => !found.ids.has(id))
-  return { add, remove }
+): Promise<{ wanted: Set<number>; remove: number[] }> {
+  if (mode === 'additive') {
+    const { add, remove } = await takeSlots(ctx, format, found, present)
+    return { wanted: add, remove }
+  }
+  const wanted = mode === 'complete' ? found : (await takeSlots(ctx, format, found, new Set())).add
+  return { wanted, remove: [...present].filter((id) => !wanted.has(id)) }
 }
 
 /** Lets the format drop what should not be in one version together (rpm: all but the newest n of each package). */
@@ -225,6 +218,7 @@ async function commit(job: Job, format: Format, { repository, latest, found, add
       mode === 'complete'
         ? await insertVerbatimPublication(tx, format, repository, version ?? latest, files, found.paths)
         : undefined
+    if (publication) await ownPublication(job, tx, publication)
     const number = (version ?? latest).number
     await tx
       .updateTable('repository')

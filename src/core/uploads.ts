@@ -33,18 +33,22 @@ export interface Chunk {
   sha256?: string | undefined
 }
 
-/** Writes a chunk. Throws Failure invalid when it is not what it says or does not fit. */
+/** Writes a chunk, which counts when it is added. Throws Failure invalid when it is not what it says or does not fit. */
 export async function writeChunk(
   ctx: Ctx,
   upload: Row<'upload'>,
   chunk: Chunk,
   bytes: AsyncIterable<Uint8Array>,
-): Promise<Row<'upload'>> {
+): Promise<void> {
   if (chunk.offset + chunk.size > upload.size) throw new Failure('invalid', 'End byte is greater than upload size.')
   await mkdir(directoryOf(ctx), { recursive: true })
   const { size, sha256 } = await writeAt(pathOf(ctx, upload), chunk, bytes)
   if (size !== chunk.size) throw new Failure('invalid', 'Chunk size does not match content range.')
   if (chunk.sha256 && chunk.sha256 !== sha256) throw new Failure('invalid', 'Checksum does not match chunk upload.')
+}
+
+/** Adds a chunk that was written to those that have arrived. */
+export async function addChunk(ctx: Ctx, upload: Row<'upload'>, { offset, size }: Chunk): Promise<Row<'upload'>> {
   return ctx.db.transaction().execute(async (tx) => {
     // The first update keeps others from adding their chunk to the same list.
     const row = await tx
@@ -56,7 +60,7 @@ export async function writeChunk(
     if (!row) throw new Failure('not_found', 'The upload was deleted.')
     return tx
       .updateTable('upload')
-      .set({ chunks: JSON.stringify([...chunksOf(row), [chunk.offset, size]]) })
+      .set({ chunks: JSON.stringify([...chunksOf(row), [offset, size]]) })
       .where('id', '=', upload.id)
       .returningAll()
       .executeTakeFirstOrThrow()

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { newUuid } from '../lib/uuid.ts'
 import type { Db } from '../store/database.ts'
 import { forEachDatabase } from '../../tests/databases.ts'
-import { commitVersion, contentIds, diffVersions, displaced, insertFirstVersion, latestVersion, removeVersion } from './versions.ts'
+import { commitVersion, contentIds, diffVersions, insertFirstVersion, latestVersion, removeVersion } from './versions.ts'
 
 forEachDatabase((engine, open) => {
   test(`${engine}: versions share what did not change, and any two can be compared`, async (t) => {
@@ -70,14 +70,6 @@ forEachDatabase((engine, open) => {
     for (const id of [2, 3, 4]) await commit([id], [])
     const rows = await db.selectFrom('version').select('number').where('repository_id', '=', repositoryId).orderBy('number').execute()
     assert.deepEqual(rows.map(({ number }) => number), [1, 3, 4])
-  })
-
-  test(`${engine}: what holds the slot of an arriving unit is displaced`, async (t) => {
-    const { db, repositoryId, commit } = await repositoryWith(await open(t), 3)
-    await db.updateTable('content').set({ slot: 'same' }).where('id', 'in', [1, 3]).execute()
-    await commit([1, 2], [])
-    assert.deepEqual(await displaced(db, repositoryId, new Set([3])), [1])
-    assert.deepEqual(await displaced(db, repositoryId, new Set([2])), [])
   })
 })
 

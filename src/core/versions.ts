@@ -68,17 +68,6 @@ export async function contentIds(
   return new Set(rows.map(({ content_id }) => content_id))
 }
 
-/** Those of `present` that hold the slot of something in `arriving`: a version has at most one content of a type in a slot. */
-export async function displaced(db: Db, repositoryId: number, arriving: ReadonlySet<number>): Promise<number[]> {
-  const { rows } = await sql<{ id: number }>`
-    select distinct old.id from ${idRows(db, arriving)} as arriving
-    cross join content fresh
-    join content old on old.type = fresh.type and old.slot = fresh.slot and old.id <> fresh.id
-    join membership m on m.content_id = old.id and m.repository_id = ${repositoryId} and m.removed_in is null
-    where fresh.id = arriving.id`.execute(db)
-  return rows.map(({ id }) => id)
-}
-
 /** What differs between two versions of one repository. Reads only the memberships that changed between them. */
 export async function diffVersions(
   db: Db,
@@ -209,13 +198,23 @@ async function dropOldVersions(tx: Tx, { id, retain_versions }: Row<'repository'
   for (const version of versions) if (!(await isDistributed(tx, version.id))) await removeVersion(tx, version)
 }
 
-/** Whether a distribution serves this version, directly or through one of its publications. */
+/** Whether a distribution serves this version: directly, through one of its publications, or as the newest of its repository that has one. */
 export async function isDistributed(db: Db, versionId: number): Promise<boolean> {
   const found = await db
     .selectFrom('distribution')
     .leftJoin('publication', 'publication.id', 'distribution.publication_id')
     .select('distribution.id')
-    .where((row) => row.or([row('distribution.version_id', '=', versionId), row('publication.version_id', '=', versionId)]))
+    .where((row) => {
+      const newest = row
+        .selectFrom('publication as p')
+        .select(({ fn }) => fn.max('p.version_id').as('version_id'))
+        .whereRef('p.repository_id', '=', 'distribution.repository_id')
+      return row.or([
+        row('distribution.version_id', '=', versionId),
+        row('publication.version_id', '=', versionId),
+        row(newest, '=', versionId),
+      ])
+    })
     .limit(1)
     .executeTakeFirst()
   return found !== undefined

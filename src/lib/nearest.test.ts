@@ -7,6 +7,10 @@ test('a letter too few or too many is understood', () => {
   assert.equal(findNearest('dryrun', ['dry-run', 'debug', 'json']), 'dry-run')
 })
 
+test('letters in the wrong order are nearer than other letters', () => {
+  assert.equal(findNearest('jbos', ['json', 'jobs']), 'jobs')
+})
+
 test('something else altogether is not guessed at', () => {
   assert.equal(findNearest('horse', ['policy', 'path', 'url']), undefined)
   assert.equal(hint('horse', ['policy']), '')

@@ -81,7 +81,17 @@ test('an element nested too deeply is refused where it has to be read markup by 
   await assert.rejects(split(`<m>${deep}</m>`), { code: 'integrity', message: /nested too deeply/ })
 })
 
-test('an element of more than 64 MiB is refused before it is read to its end', async () => {
+test('a document of another kind is refused, although it is sound', async () => {
+  async function* page() {
+    yield Buffer.from('<html><body/></html>')
+  }
+  await assert.rejects(Array.fromAsync(splitElements(page(), 'package', 'The list', 'metadata')), {
+    code: 'integrity',
+    message: 'The list is something else: its root element is html.',
+  })
+})
+
+test('an element of more than 32 MiB is refused before it is read to its end', async () => {
   let read = 0
   async function* endless() {
     yield Buffer.from('<m><package>')
@@ -92,7 +102,7 @@ test('an element of more than 64 MiB is refused before it is read to its end', a
   }
   await assert.rejects(Array.fromAsync(splitElements(endless(), 'package', 'It')), {
     code: 'integrity',
-    message: /more than 64 MiB/,
+    message: /more than 32 MiB/,
   })
   assert.ok(read < 200, `${read} MiB were read`)
 })

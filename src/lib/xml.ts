@@ -1,7 +1,7 @@
 import { Failure } from './failure.ts'
 
 const mebibyte = 1 << 20
-const mostElementBytes = 64 * mebibyte
+const mostElementBytes = 32 * mebibyte
 const deepest = 32
 /** How much of a chunk is copied behind what the chunk before it left over. */
 const bridge = 64 * 1024
@@ -10,7 +10,7 @@ const bridge = 64 * 1024
  * Cuts a large document into the raw bytes of each `<name>` element directly below its root, in batches as they stream past.
  * Most are cut with no more than a search for their end; only what holds comments, CDATA or instructions is read markup by markup.
  * Elements of other names are skipped. Throws Failure integrity, naming `what`, when the document is cut short, is no XML of this
- * kind (of another root than `rootName`, where that is given), declares entities, or has an element of more than 64 MiB. What lies
+ * kind (of another root than `rootName`, where that is given), declares entities, or has an element of more than 32 MiB. What lies
  * within an element is not checked.
  */
 export async function* splitElements(

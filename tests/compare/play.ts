@@ -38,7 +38,7 @@ export async function play(scene: Scene, step: Step): Promise<Played> {
   if (isCreation(step, answer)) note(scene, valueAt(answer.body, 'pulp_href'))
   if (answer.status === 202) note(scene, valueAt(answer.body, 'task'))
   if (!step.task) {
-    save(scene, step, answer.body)
+    save(scene, step, { ...(answer.body as object), headers: answer.headers })
     return { answer }
   }
   const task = answer.status === 202 ? await finished(scene, valueAt(answer.body, 'task')) : undefined

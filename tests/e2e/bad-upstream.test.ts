@@ -78,7 +78,7 @@ const bad: Record<string, { files: () => Files; told: RegExp }> = {
   },
   '320 MiB of nothing in one package': {
     files: () => bombed('primary', '<metadata packages="1"><package>', '</package></metadata>'),
-    told: /primary metadata .* more than 64 MiB/,
+    told: /primary metadata .* more than 32 MiB/,
   },
   '320 MiB of nothing among the groups': {
     files: () => bombed('group', '<comps>', '</comps>'),
@@ -86,7 +86,7 @@ const bad: Record<string, { files: () => Files; told: RegExp }> = {
   },
   '320 MiB of nothing among the advisories': {
     files: () => bombed('updateinfo', '<updates><update>', '</update></updates>'),
-    told: /updateinfo metadata .* more than 64 MiB/,
+    told: /updateinfo metadata .* more than 32 MiB/,
   },
   'a package above the repository': { files: () => placed('../app-2.0.rpm'), told: /incompatible with 'mirror' sync/ },
   'a package in the root of the server': {

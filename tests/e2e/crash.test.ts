@@ -7,15 +7,15 @@ import { test, type TestContext } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import type { Task } from '../../src/api/resources.ts'
+import { forEachDatabase } from '../databases.ts'
 import { type MadePackage, makeRepository, sha256 } from './made-repository.ts'
 import { makeMirror, type Mirror } from './mirror.ts'
 import { run } from './run.ts'
 import { getContent, program, startServer, type TestServer } from './server.ts'
 import { filesIn, serveFiles } from './upstream.ts'
 
-/** As many kills as fit into the time, but not more. */
-const trials = 20
-const most = 45_000
+/** As many kills as fit into the time (milliseconds), but not more. */
+const limits = { SQLite: { trials: 20, time: 35_000 }, PostgreSQL: { trials: 6, time: 15_000 } }
 
 /** A state of the upstream: most packages stay from one to the next. */
 function packagesOf(state: number): MadePackage[] {
@@ -92,56 +92,59 @@ async function unfinished({ api }: TestServer): Promise<Task[]> {
   return Array.fromAsync(api.list<Task>('tasks/', { state__in: ['waiting', 'running', 'canceling'] }))
 }
 
-test('a server that is killed at any moment of a sync or a publication goes on from a sound state', {
-  timeout: 180_000,
-}, async (t) => {
-  const server = await startServer(t)
-  const upstream = await serveFiles(t, makeRepository(packagesOf(1)))
-  const mirrors = [
-    await makeMirror(server, { name: 'complete', url: upstream.url, sync: { sync_policy: 'mirror_complete' } }),
-    await makeMirror(server, { name: 'published', url: upstream.url, sync: { sync_policy: 'mirror_content_only' } }),
-  ]
-  const began = performance.now()
-  for (const mirror of mirrors) {
-    await renew(mirror)
-    await mirror.distribute(`${mirror.name}/snapshot`)
-    await mirror.distribute(`${mirror.name}/latest`, { publication: null, repository: mirror.repository.pulp_href })
-  }
-  const usual = (performance.now() - began) / mirrors.length
-  const reader = startReader(
-    server,
-    mirrors.flatMap(({ name }) => [`${name}/snapshot`, `${name}/latest`]),
-  )
-
-  const interrupted: Record<string, number> = {}
-  for (let trial = 2; trial < trials + 2 && performance.now() - began < most; trial++) {
-    const mirror = mirrors[trial % 2]!
-    const [before, after] = [packagesOf(trial - 2), packagesOf(trial)].map(identityOf)
-    upstream.files = makeRepository(packagesOf(trial))
-    const pause = randomInt(Math.ceil(usual * 1.2))
-    const what = `trial ${trial}, killed after ${pause} ms`
-    const renewing = renew(mirror).catch(() => {})
-    await sleep(pause)
-    await server.kill()
-    await server.start()
-    await renewing
-    for (let tries = 0; (await unfinished(server)).length > 0; tries++) {
-      assert.ok(tries < 100, `${what}: ${JSON.stringify(await unfinished(server))}`)
-      await sleep(50)
+forEachDatabase((engine, _, makeDatabase) => {
+  test(`${engine}: a server that is killed at any moment of a sync or a publication goes on from a sound state`, {
+    timeout: 180_000,
+  }, async (t) => {
+    const { trials, time } = limits[engine as keyof typeof limits]
+    const server = await startServer(t, { env: { SIGNALBOX_DATABASE: await makeDatabase(t) } })
+    const upstream = await serveFiles(t, makeRepository(packagesOf(1)))
+    const mirrors = [
+      await makeMirror(server, { name: 'complete', url: upstream.url, sync: { sync_policy: 'mirror_complete' } }),
+      await makeMirror(server, { name: 'published', url: upstream.url, sync: { sync_policy: 'mirror_content_only' } }),
+    ]
+    const began = performance.now()
+    for (const mirror of mirrors) {
+      await renew(mirror)
+      await mirror.distribute(`${mirror.name}/snapshot`)
+      await mirror.distribute(`${mirror.name}/latest`, { publication: null, repository: mirror.repository.pulp_href })
     }
-    const seen = await readWhole(server, `${mirror.name}/latest`)
-    const isOld = String(seen) === String(trial < 4 ? identityOf(packagesOf(1)) : before)
-    assert.ok(isOld || String(seen) === String(after), what)
-    interrupted[isOld ? 'before' : 'after'] = (interrupted[isOld ? 'before' : 'after'] ?? 0) + 1
-    await renew(mirror)
-    assert.deepEqual(await readWhole(server, `${mirror.name}/latest`), after, what)
-    assert.deepEqual(await readWhole(server, `${mirror.name}/snapshot`), identityOf(packagesOf(1)), what)
-  }
-  t.diagnostic(`${await reader.stop()} whole reads; killed ${JSON.stringify(interrupted)} the change became visible`)
-  const failed = await Array.fromAsync(server.api.list<Task>('tasks/', { state: 'failed' }))
-  for (const { error } of failed) assert.match(String(error?.description), /stopped/)
-  await server.stop()
-  await everyBlobIsSound(server.data)
+    const usual = (performance.now() - began) / mirrors.length
+    const reader = startReader(
+      server,
+      mirrors.flatMap(({ name }) => [`${name}/snapshot`, `${name}/latest`]),
+    )
+
+    const interrupted: Record<string, number> = {}
+    for (let trial = 2; trial < trials + 2 && performance.now() - began < time; trial++) {
+      const mirror = mirrors[trial % 2]!
+      const [before, after] = [packagesOf(trial - 2), packagesOf(trial)].map(identityOf)
+      upstream.files = makeRepository(packagesOf(trial))
+      const pause = randomInt(Math.ceil(usual * 0.8))
+      const what = `trial ${trial}, killed after ${pause} ms`
+      const renewing = renew(mirror).catch(() => {})
+      await sleep(pause)
+      await server.kill()
+      await server.start()
+      await renewing
+      for (let tries = 0; (await unfinished(server)).length > 0; tries++) {
+        assert.ok(tries < 100, `${what}: ${JSON.stringify(await unfinished(server))}`)
+        await sleep(50)
+      }
+      const seen = await readWhole(server, `${mirror.name}/latest`)
+      const isOld = String(seen) === String(trial < 4 ? identityOf(packagesOf(1)) : before)
+      assert.ok(isOld || String(seen) === String(after), what)
+      interrupted[isOld ? 'before' : 'after'] = (interrupted[isOld ? 'before' : 'after'] ?? 0) + 1
+      await renew(mirror)
+      assert.deepEqual(await readWhole(server, `${mirror.name}/latest`), after, what)
+      assert.deepEqual(await readWhole(server, `${mirror.name}/snapshot`), identityOf(packagesOf(1)), what)
+    }
+    t.diagnostic(`${await reader.stop()} whole reads; killed ${JSON.stringify(interrupted)} the change became visible`)
+    const failed = await Array.fromAsync(server.api.list<Task>('tasks/', { state: 'failed' }))
+    for (const { error } of failed) assert.match(String(error?.description), /stopped/)
+    await server.stop()
+    await everyBlobIsSound(server.data)
+  })
 })
 
 /** Syncs, and publishes where the sync did not. */
@@ -156,6 +159,29 @@ async function everyBlobIsSound(data: string): Promise<void> {
   assert.ok(files.size > 0)
   for (const [path, bytes] of files) assert.equal(path.replace(/^sha256\/|\//g, ''), sha256(bytes), path)
 }
+
+test('a server that is told to stop ends in the midst of a sync, and the sync is not left running', {
+  timeout: 60_000,
+}, async (t) => {
+  const server = await startServer(t)
+  const upstream = await serveFiles(t, makeRepository(packagesOf(1)))
+  const mirror = await makeMirror(server, { name: 'stopped', url: upstream.url, sync: { sync_policy: 'mirror_complete' } })
+  // One package never comes.
+  upstream.intercept = (path) => path.includes('package7-')
+  const { task } = await server.api.post<{ task: string }>(`${mirror.repository.pulp_href}sync/`, {
+    sync_policy: 'mirror_complete',
+  })
+  while (!upstream.requests.some((path) => path.includes('package7-'))) await sleep(20)
+  const began = performance.now()
+  assert.equal(await server.stop(), 0)
+  assert.ok(performance.now() - began < 15_000)
+  await server.start()
+  const { state, error } = await server.api.get<Task>(task)
+  assert.deepEqual([state, /stopped/.test(String(error?.description))], ['failed', true], JSON.stringify(error))
+  upstream.intercept = undefined
+  await mirror.sync()
+  assert.equal((await mirror.latest()).number, 1)
+})
 
 test('a second server on the same data is refused, and the first one goes on', { timeout: 60_000 }, async (t) => {
   const server = await startServer(t)
@@ -183,11 +209,11 @@ test('a full disk fails the sync with a sentence; reading goes on, and space hea
   if (!small) return t.skip('no file system can be mounted here')
   const data = join(small.directory, 'data')
   await mkdir(data)
-  const server = await startServer(t, { data })
+  const server = await startServer(t, { data, mayFail: true })
   const upstream = await serveFiles(t, makeRepository(packagesOf(1)))
   const mirror = await makeMirror(server, { name: 'full', url: upstream.url, sync: { sync_policy: 'mirror_complete' } })
   await mirror.sync()
-  await mirror.distribute('full')
+  await mirror.distribute('full', { publication: null, repository: mirror.repository.pulp_href })
   const large = Array.from({ length: 6 }, (_, index) => ({ name: `large${index}`, bytes: Buffer.alloc(8 << 20, `${index}`) }))
   upstream.files = makeRepository(large)
   await assert.rejects(mirror.sync(), /The disk of the blob store is full: make room and try again\./)

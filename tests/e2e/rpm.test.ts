@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, test, type TestContext } from 'node:test'
 import { runFirstTrain } from './first-train.ts'
 import { countOf, makeGuard, makeMirror, type Mirror } from './mirror.ts'
 import { copyRepository, repack } from './repack.ts'
 import { dnf, type Key, makeKey } from './rpms.ts'
-import { cannotInstall, openFileScope, temporaryDirectory } from './run.ts'
+import { cannotInstall, openFileScope, run, temporaryDirectory } from './run.ts'
 import { contentUrl, getContent, startServer, type TestServer } from './server.ts'
 import { filesIn, freePort, makeNights, serveFiles, type Served, startNginx } from './upstream.ts'
 
@@ -53,6 +53,28 @@ for (const policy of ['on_demand', 'streamed'] as const)
     assert.equal(await installApp(t, policy, other), 'app 2.0-1')
     assert.equal(packagesIn(own.requests).length, policy === 'on_demand' ? 2 : 4, 'only streamed packages are not kept')
   })
+
+test('when the upstream is gone, what was fetched is served and the rest is an error', { skip, timeout: 60_000 }, async (t) => {
+  const own = await serveFiles(t, nights[1]!)
+  const mirror = await makeMirror(await ownServer(t), {
+    name: 'gone',
+    url: own.url,
+    remote: { policy: 'on_demand', max_retries: 0 },
+    sync: complete,
+  })
+  await mirror.sync()
+  await mirror.distribute('gone')
+  const status = async (name: string) => (await getContent(other, `gone/Packages/${name}`)).status
+  assert.equal(await status('lib-1.2-1.noarch.rpm'), 200)
+  own.files = new Map()
+  assert.equal(await status('lib-1.2-1.noarch.rpm'), 200)
+  assert.equal(await status('app-2.0-1.noarch.rpm'), 502)
+  own.intercept = (_, response) => !response.destroy().writable
+  assert.ok((await status('docs-1.0-1.noarch.rpm')) >= 500)
+  const root = await temporaryDirectory(t)
+  const { code, stderr } = await dnf(root, contentUrl(other, 'gone'))(['install', 'app'], true)
+  assert.deepEqual([code, /Status code: \d+|Cannot download/.test(stderr)], [1, true], stderr)
+})
 
 /* The server of the first tests has all packages by now: where bytes must come from upstream, another one is needed. */
 let other: TestServer
@@ -191,4 +213,43 @@ test('a client site mirrors what is released to it, and nothing else', { skip, t
   const checks = { gpgcheck: '1', repo_gpgcheck: '1', gpgkey: `file://${key.publicKey}` }
   await dnf(root, contentUrl(site, 'apps'), checks)(['install', 'app'])
   assert.equal((await readFile(join(root, 'usr/share/app/version'), 'utf8')).trim(), 'app 4.0-1')
+})
+
+test('dnf takes the config.repo that a distribution writes', { skip, timeout: 60_000 }, async (t) => {
+  const upstream = await serveFiles(t, nights[1]!)
+  const mirror = await makeMirror(server, { name: 'configured', url: upstream.url, sync: { sync_policy: 'mirror_content_only' } })
+  await mirror.sync()
+  const gpgkey = `file://${key.publicKey}`
+  await mirror.publish({ repo_config: { gpgcheck: 1, gpgkey } })
+  await mirror.distribute('configured', { generate_repo_config: true })
+  const root = await temporaryDirectory(t)
+  const config = await (await getContent(server, 'configured/config.repo')).text()
+  assert.match(config, new RegExp(`^\\[configured\\]\nname=configured\nbaseurl=${contentUrl(server, 'configured')}\n`))
+  await writeFile(join(root, 'configured.repo'), config)
+  await run('dnf', [
+    '-y',
+    '--noplugins',
+    `--installroot=${root}`,
+    `--setopt=reposdir=${root}`,
+    '--releasever=9',
+    '--forcearch=x86_64',
+    'install',
+    'app',
+  ])
+  assert.equal((await readFile(join(root, 'usr/share/app/version'), 'utf8')).trim(), 'app 2.0-1')
+})
+
+test('an upstream whose repomd.xml somebody else signed, or nobody, is refused', { skip, timeout: 60_000 }, async (t) => {
+  const directory = await temporaryDirectory(t)
+  await copyRepository(nights[0]!, join(directory, 'repository'))
+  const upstream = await serveFiles(t, join(directory, 'repository'))
+  const gpgkey = await readFile(key.publicKey, 'utf8')
+  const mirror = await makeMirror(server, { name: 'signed', url: upstream.url, remote: { gpgkey }, sync: complete })
+  await (await makeKey(directory)).signRepomd(join(directory, 'repository'))
+  await assert.rejects(mirror.sync(), /The repomd\.xml is signed by [0-9A-F]{16}, which does not verify with the trusted key/)
+  await rm(join(directory, 'repository/repodata/repomd.xml.asc'))
+  await assert.rejects(mirror.sync(), /no signature of its repomd\.xml/)
+  await key.signRepomd(join(directory, 'repository'))
+  await mirror.sync()
+  assert.equal((await mirror.latest()).number, 1)
 })

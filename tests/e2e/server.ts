@@ -34,9 +34,11 @@ interface ServerOptions {
   /** A data directory to keep; one of its own by default. */
   data?: string
   env?: Record<string, string>
+  /** Errors in its log are no defects. */
+  mayFail?: boolean
 }
 
-export async function startServer(t: Scope, { data: given, env = {} }: ServerOptions = {}): Promise<TestServer> {
+export async function startServer(t: Scope, { data: given, env = {}, mayFail = false }: ServerOptions = {}): Promise<TestServer> {
   const data = given ?? (await mkdtemp(join(tmpdir(), 'signalbox-server-')))
   const output: string[] = []
   let child: ChildProcess | undefined
@@ -50,6 +52,9 @@ export async function startServer(t: Scope, { data: given, env = {} }: ServerOpt
   }
   t.after(async () => {
     await end('SIGKILL')
+    // A defect that no test asked about is still one.
+    const defects = output.join('').match(/^.*"level":[56]0.*$/gm)
+    if (defects && !mayFail) console.error(`The server logged:\n${defects.join('\n')}`)
     if (given === undefined) await rm(data, { recursive: true, force: true })
   })
 

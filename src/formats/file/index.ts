@@ -88,7 +88,9 @@ export const file: Format = {
 function describe(path: string, sha256: string, content: Described['files'][number]): Described {
   // The key is Pulp's: path and digest. Hashed, because a path may be longer than an index entry.
   const key = createHash('sha256').update(`${sha256}\n${path}`).digest('hex')
-  return { type: 'file.file', key, slot: path, meta: { relative_path: path, sha256 }, files: [content] }
+  // A manifest with a wrong size must not spoil the file for those that have the right one.
+  const variant = String(content.size)
+  return { type: 'file.file', key, variant, slot: path, meta: { relative_path: path, sha256 }, files: [content] }
 }
 
 async function* renderLines(units: AsyncIterable<Unit>): AsyncGenerator<Uint8Array> {

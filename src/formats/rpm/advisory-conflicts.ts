@@ -1,42 +1,39 @@
 import { Failure } from '../../lib/failure.ts'
 import type { Advisory, AdvisoryPackage, Collection } from './updateinfo.ts'
 
-/** What becomes of an advisory that meets another of the same id in one version. */
-export type Resolution = { keep: 'previous' | 'added' } | { keep: 'both'; merged: Advisory }
-
 /**
- * Decides between two advisories of one id, as pulp_rpm does: the newer one where they speak of the same packages; both together
+ * Decides between two advisories of one id, as pulp_rpm does: the newer one where they speak of the same packages; both in one
  * where they are equally old and speak of different ones (a repository and its debuginfo). Throws Failure conflict when neither is right.
  */
-export function resolveAdvisories(previous: Advisory, added: Advisory): Resolution {
+export function resolveAdvisories(previous: Advisory, added: Advisory): 'before' | 'added' | Advisory {
   const before = nevrasOf(previous)
   const after = nevrasOf(added)
   const shared = [...before].some((nevra) => after.has(nevra))
   const newer = newerOf(previous, added)
   if (newer === 'same') {
-    if (!shared) return { keep: 'both', merged: mergeAdvisories(previous, added) }
-    if (isSubset(before, after)) return { keep: 'added' }
-    if (isSubset(after, before)) return { keep: 'previous' }
+    if (!shared) return mergeAdvisories(previous, added)
+    if (isSubset(before, after)) return 'added'
+    if (isSubset(after, before)) return 'before'
     throw new Failure(
       'conflict',
       `Advisory ${added.id} is there twice, of the same date, with different packages. At least one of the two is wrong: add only one of them.`,
     )
   }
-  if (shared || sharesNames(previous, added)) return { keep: newer }
+  if (shared || sharesNames(previous, added)) return newer
   throw new Failure(
     'conflict',
     `Advisory ${added.id} is there twice, of different dates and about different packages. They are probably of repositories that do not belong together.`,
   )
 }
 
-function newerOf(previous: Advisory, added: Advisory): 'previous' | 'added' | 'same' {
+function newerOf(previous: Advisory, added: Advisory): 'before' | 'added' | 'same' {
   const date = (each: Advisory) => each.updated_date || each.issued_date
   const seconds = (text: string) => (/^\d+$/.test(text) ? Number(text) : Date.parse(`${text.replace(' ', 'T')}Z`) / 1000)
   const before = seconds(date(previous))
   const after = seconds(date(added))
-  if (date(previous) !== date(added) && before !== after) return before < after || Number.isNaN(before) ? 'added' : 'previous'
+  if (date(previous) !== date(added) && before !== after) return before < after || Number.isNaN(before) ? 'added' : 'before'
   if (previous.version === added.version) return 'same'
-  return isOlderVersion(previous.version, added.version) ? 'added' : 'previous'
+  return isOlderVersion(previous.version, added.version) ? 'added' : 'before'
 }
 
 /** Numbers, or as many numbers with dots between them. */

@@ -1,7 +1,8 @@
 import type { ContentType, Described, Field, Fields, Unit } from '../../core/format.ts'
+import { resolveAdvisories } from './advisory-conflicts.ts'
 import { parseComps } from './comps.ts'
 import type { ModuleEntry } from './modulemd.ts'
-import { parseAdvisory } from './updateinfo.ts'
+import { type Advisory, describeAdvisory, parseAdvisory } from './updateinfo.ts'
 
 /*
  * Every kind of content but packages. Fields and filters are those of Pulp's API; the heavy ones are read out of the entry.
@@ -58,10 +59,18 @@ const advisories: ContentType = {
   heavy: advisoryHeavy,
   async view({ meta, entry }, wanted) {
     const { digest: _, ...light } = meta
-    const rest = advisoryHeavy.some(wanted) ? parseAdvisory((await entry()).toString('utf8')) : {}
+    const rest = advisoryHeavy.some(wanted) ? await readAdvisory({ entry }) : {}
     return { ...rest, ...light, updated_date: meta['updated_date'] || null }
   },
+  async settle(before, added) {
+    const stays = resolveAdvisories(await readAdvisory(before), await readAdvisory(added))
+    return typeof stays === 'string' ? stays : describeAdvisory(stays)
+  },
   create: { from: 'file', fields: {} },
+}
+
+async function readAdvisory({ entry }: Pick<Unit, 'entry'>): Promise<Advisory> {
+  return parseAdvisory((await entry()).toString('utf8'))
 }
 
 const named = (what: string): Fields => ({

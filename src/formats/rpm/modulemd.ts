@@ -168,13 +168,14 @@ export interface ModulemdFields {
   static_context: boolean | null
 }
 
-/** A module's build as content. */
+/** A module's build as content. What a user says of a document need not be true: it is part of what the content is known by. */
 export function describeModulemd(fields: ModulemdFields, entry: ModuleEntry): Described {
   const slot = [fields.name, fields.stream, fields.version, fields.context, fields.arch].join(':')
   const digest = sha256(entry.snippet)
   return {
     type: 'rpm.modulemd',
     key: `${slot}:${digest}`,
+    variant: sha256(JSON.stringify([fields, entry])),
     slot,
     meta: { ...fields, digest },
     entry: Buffer.from(JSON.stringify(entry)),
@@ -186,7 +187,16 @@ export function describeModulemd(fields: ModulemdFields, entry: ModuleEntry): De
 export function describeDefaults(fields: { module: string; stream: string; profiles: unknown }, snippet: string): Described {
   const digest = sha256(snippet)
   const entry = Buffer.from(JSON.stringify({ snippet }))
-  return { type: 'rpm.modulemd_defaults', key: digest, slot: fields.module, meta: { ...fields, digest }, entry, files: [] }
+  const variant = sha256(JSON.stringify(fields))
+  return {
+    type: 'rpm.modulemd_defaults',
+    key: digest,
+    variant,
+    slot: fields.module,
+    meta: { ...fields, digest },
+    entry,
+    files: [],
+  }
 }
 
 const obsoleteFields = [
@@ -205,7 +215,8 @@ const obsoleteFields = [
 export function describeObsolete(fields: Partial<Record<(typeof obsoleteFields)[number], unknown>>, snippet: string): Described {
   const key = [fields['module_name'], fields['module_stream'], fields['modified'], sha256(snippet)].join(':')
   const meta = Object.fromEntries(obsoleteFields.map((name) => [name, fields[name] ?? null]))
-  return { type: 'rpm.modulemd_obsolete', key, meta, entry: Buffer.from(JSON.stringify({ snippet })), files: [] }
+  const variant = sha256(JSON.stringify(meta))
+  return { type: 'rpm.modulemd_obsolete', key, variant, meta, entry: Buffer.from(JSON.stringify({ snippet })), files: [] }
 }
 
 const moduleTypes = ['rpm.modulemd', 'rpm.modulemd_defaults', 'rpm.modulemd_obsolete']

@@ -60,28 +60,20 @@ const what = 'The updateinfo metadata'
 
 /** Reads an updateinfo.xml as it streams by, holding a few advisories at a time. Throws Failure integrity. */
 export async function* readUpdateinfo(xml: AsyncIterable<Buffer>): AsyncGenerator<Described[]> {
-  // Two advisories of one id in one upstream are both kept, as clients see both there: each has its own slot.
-  const seen = new Map<string, number>()
   for await (const fragments of splitElements(xml, 'update', what))
     yield fragments.map((fragment) => {
       if (!isUtf8(fragment)) throw new Failure('integrity', `${what} has bytes that are not UTF-8.`)
-      const advisory = parseAdvisory(fragment.toString('utf8'))
-      const earlier = seen.get(advisory.id) ?? 0
-      seen.set(advisory.id, earlier + 1)
-      return describeAdvisory(advisory, fragment, earlier)
+      return describeAdvisory(parseAdvisory(fragment.toString('utf8')), fragment)
     })
 }
 
-/** An advisory as content. `earlier`: how many of the same id come before it in its upstream. */
-export function describeAdvisory(
-  advisory: Advisory,
-  fragment: Uint8Array = Buffer.from(renderAdvisory(advisory)),
-  earlier = 0,
-): Described {
+/** An advisory as content. */
+export function describeAdvisory(advisory: Advisory, fragment: Buffer = Buffer.from(renderAdvisory(advisory))): Described {
   const { pkglist: _, references: __, description: ___, solution: ____, ...meta } = advisory
   const digest = createHash('sha256').update(JSON.stringify(advisory)).digest('hex')
-  const slot = earlier === 0 ? advisory.id : `${advisory.id}\n${earlier}`
-  return { type: 'rpm.advisory', key: digest, slot, meta: { ...meta, digest }, entry: fragment, files: [] }
+  // What is published is the element as it was written, which may hold more than what is read of it here.
+  const variant = createHash('sha256').update(fragment.toString('utf8').replaceAll(/>\s+</g, '><')).digest('base64url')
+  return { type: 'rpm.advisory', key: digest, variant, slot: advisory.id, meta: { ...meta, digest }, entry: fragment, files: [] }
 }
 
 /** Reads one `<update>` element, as the entry of an advisory has it. */

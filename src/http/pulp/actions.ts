@@ -108,14 +108,18 @@ async function copyArguments(call: Call): Promise<Record<string, unknown>> {
 /** Pulp checks it against a JSON schema and says what that says, in Python's way of writing lists. */
 function checkConfig(config: unknown): CopyConfig[] {
   const problem = (text: string) => invalid({ non_field_errors: [`Provided copy criteria is invalid:'[${text}]'`] })
-  if (!Array.isArray(config)) throw problem(`"${JSON.stringify(config)} is not of type 'array'"`)
+  if (!Array.isArray(config)) throw problem(`"${pythonRepr(config)} is not of type 'array'"`)
   if (config.length === 0) throw problem("'[] should be non-empty'")
   const lacking = config.flatMap((entry) =>
     ['dest_repo', 'source_repo_version'].filter((name) => typeof (entry as Record<string, unknown> | null)?.[name] !== 'string'),
   )
   if (lacking.length > 0) throw problem(lacking.map((name) => `"'${name}' is a required property"`).join(', '))
+  const base = config.map(({ dest_base_version: base }) => base).find((base) => base !== undefined && !Number.isInteger(base))
+  if (base !== undefined) throw problem(`"${pythonRepr(base)} is not of type 'integer'"`)
   return config as CopyConfig[]
 }
+
+const pythonRepr = (value: unknown) => (typeof value === 'string' ? `'${value}'` : JSON.stringify(value))
 
 async function copyOf(call: Call, { source_repo_version, dest_repo, dest_base_version, content }: CopyConfig) {
   const source = await targetOf(call, source_repo_version, 'version')

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import type { Staged } from '../../store/blobs.ts'
-import { invalid } from './invalid.ts'
+import { BrokenBody, invalid } from './invalid.ts'
 import { multipartParts } from './multipart.ts'
 import type { BodySchema, Call } from './resource.ts'
 import type { RawBody } from './validate.ts'
@@ -11,11 +11,6 @@ const bodyLimit = 64 * 1024 * 1024
 /** A Content-Type that the API does not take: 415. */
 export class UnsupportedMedia extends Error {
   override readonly name = 'UnsupportedMedia'
-}
-
-/** A JSON body that is none; Pulp's 400 for it says `detail`. */
-export class BrokenBody extends Error {
-  override readonly name = 'BrokenBody'
 }
 
 /** Reads a body in whichever of the three encodings it comes. File parts go to `schema.file`, or are staged, as they arrive. */
@@ -59,7 +54,8 @@ function parseJson(text: string): Record<string, unknown> {
     throw new BrokenBody(`JSON parse error - ${error instanceof Error ? error.message : 'invalid'}`)
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>
-  const type = Array.isArray(value) ? 'list' : value === null ? 'NoneType' : typeof value === 'string' ? 'str' : 'int'
+  if (value === null) throw invalid({ non_field_errors: ['No data provided'] })
+  const type = Array.isArray(value) ? 'list' : typeof value === 'string' ? 'str' : 'int'
   throw invalid({ non_field_errors: [`Invalid data. Expected a dictionary, but got ${type}.`] })
 }
 

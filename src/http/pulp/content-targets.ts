@@ -29,7 +29,7 @@ export async function contentTargets(
 function uuidOf(field: string | undefined, value: string): string {
   const path = value.replace(/^https?:\/\/[^/]+/, '')
   const uuid = value.startsWith('prn:') ? value.slice(value.lastIndexOf(':') + 1) : path.split('/').at(-2)
-  const known = value.startsWith('prn:') || path.startsWith(`${apiRoot}content/`)
+  const known = value.startsWith('prn:') || path.startsWith(apiRoot)
   if (!known || !uuid || !uuidPattern.test(uuid)) throw wrong(field, `URI not valid: ${value}`)
   return uuid
 }

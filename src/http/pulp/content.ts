@@ -10,7 +10,7 @@ import type { Staged } from '../../store/blobs.ts'
 import { type Db, engineOf, jsonText } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, type Column, type FilterLookup, labelFilter, lookups } from './filters.ts'
-import { findTarget, hrefOf } from './hrefs.ts'
+import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
 import { onlyByKey, visibleTo } from './list.ts'
 import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
@@ -196,9 +196,17 @@ async function showContent(call: Call, rows: readonly Row<'content'>[], wanted: 
     units.map(async (unit, index) => ({
       pulp_labels: JSON.parse(rows[index]!.labels),
       ...filesOf(call, type, blobs.get(unit.id) ?? []),
-      ...(await type.view(unit, wanted)),
+      ...(await withHrefs(call, type, await type.view(unit, wanted))),
     })),
   )
+}
+
+/** What units name by PRN, in the words of the API. */
+async function withHrefs(call: Call, { fields }: ContentType, view: Record<string, unknown>): Promise<Record<string, unknown>> {
+  const hrefs = { ...view }
+  for (const [name, value] of Object.entries(view))
+    if (fields[name]?.items?.type === 'href' && Array.isArray(value)) hrefs[name] = await hrefsOfPrns(call, value)
+  return hrefs
 }
 
 function filesOf(call: Call, { files }: ContentType, blobs: readonly FileOfContent[]): Record<string, unknown> {
@@ -240,12 +248,12 @@ async function blobsOf({ ctx: { db } }: Call, rows: readonly Row<'content'>[]): 
   return Map.groupBy(found, ({ content_id }) => content_id)
 }
 
-const repositoryField = (type: string): Field => ({
+const repositoryField: Field = {
   type: 'href',
-  to: `repository:${type}`,
+  to: 'repository',
   writeOnly: true,
   description: 'A URI of a repository the new content unit should be associated with.',
-})
+}
 
 const fileFields: Fields = {
   file: {
@@ -278,7 +286,7 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
     schema: `${app}.${type.model}`,
     form: fromFile,
     fields: {
-      repository: repositoryField(`${app}.${format.pulp.type}`),
+      repository: repositoryField,
       pulp_labels: labelsField,
       ...(fromFile && type.files !== 'none' ? { artifact: artifactField } : {}),
       ...(fromFile ? fileFields : {}),
@@ -295,12 +303,16 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
     allow: 'authenticated',
     async run(call) {
       const { repository, pulp_labels: labels } = call.body as { repository?: Target; pulp_labels?: Record<string, string> }
+      if (repository && repository.type !== `${app}.${format.pulp.type}`)
+        throw invalid({ non_field_errors: ['Content is not supported by this repository.'] })
       await permitUpload(call, format, repository)
       checkLabels(labels)
       const path: unknown = call.body['relative_path']
       if (typeof path === 'string' && path.startsWith('/'))
         throw invalidField('relative_path', `Relative path can't start with '/'. ${path}`)
-      const fields = Object.fromEntries(Object.keys(own).flatMap((name) => (name in call.body ? [[name, call.body[name]]] : [])))
+      const fields = Object.fromEntries(
+        Object.keys(own).flatMap((name) => (name in call.body ? [[name, prnsIn(call.body[name])]] : [])),
+      )
       const source = fromFile ? await sourceOf(call, type) : {}
       return postponed(call, {
         name: 'pulpcore.app.tasks.base.general_create',
@@ -310,6 +322,12 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
       })
     },
   }
+}
+
+/** A task's arguments name things by PRN. */
+function prnsIn(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(prnsIn)
+  return typeof value === 'object' && value !== null && 'prn' in value ? value.prn : value
 }
 
 /** Whoever is no administrator must put the content into a repository that they may change. */

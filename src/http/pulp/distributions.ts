@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import type { Format } from '../../core/format.ts'
-import { checkUnique, type DistributionValues, findOverlap } from '../../core/resources.ts'
+import { type DistributionValues, findOverlap, isNameTaken } from '../../core/resources.ts'
 import type { Problems } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
 import { type Db, engineOf } from '../../store/database.ts'
@@ -183,12 +183,7 @@ async function distributionValues(settings: Fields, call: Call, row?: Row<'distr
   const { body, ctx } = call
   checkPath(body['base_path'])
   checkLabels(body['pulp_labels'])
-  await checkUnique(ctx.db, 'distribution', { name: body['name'] }, row?.id)
-  const other = body['base_path'] === undefined ? undefined : await findOverlap(ctx.db, body['base_path'], row?.id ?? -1)
-  if (other?.base_path === body['base_path'] && other) throw invalid({ base_path: ['This field must be unique.'] })
-  // Pulp raises this one as a dictionary inside the field's own error, so it is nested and no list.
-  if (other)
-    throw invalid({ base_path: { base_path: `Overlaps with existing distribution '${other.name}'` } } as unknown as Problems)
+  await checkPlace(ctx.db, body, row?.id ?? -1)
   const repository = idOf(body, 'repository', row?.repository_id)
   const publication = idOf(body, 'publication', row?.publication_id)
   const given = pickSettings(settings, body)
@@ -207,6 +202,17 @@ async function distributionValues(settings: Fields, call: Call, row?: Row<'distr
     ...('publication' in body ? { publication_id: publication } : {}),
     settings: given,
   }
+}
+
+/** Throws Invalid for a name or a path that is taken, and for a path above or below another one. */
+async function checkPlace(db: Db, { name, base_path: path }: Call['body'], id: number): Promise<void> {
+  const problems: Record<string, Problems> = {}
+  const other = path === undefined ? undefined : await findOverlap(db, path, id)
+  if (other?.base_path === path && other) problems['base_path'] = ['This field must be unique.']
+  // Pulp raises this one as a dictionary inside the field's own error, so it is nested and no list.
+  else if (other) problems['base_path'] = { base_path: `Overlaps with existing distribution '${other.name}'` } as unknown as Problems
+  if (name !== undefined && (await isNameTaken(db, 'distribution', name, id))) problems['name'] = ['This field must be unique.']
+  if (Object.keys(problems).length > 0) throw invalid(problems)
 }
 
 /** The id that a field names after the change. */

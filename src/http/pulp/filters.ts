@@ -187,7 +187,7 @@ export function labelFilter(column: string): Filter {
 }
 
 function labelTerm(db: Db, column: string, term: string): RawBuilder<SqlBool> {
-  const match = /^(!?[\w\s]+)(=|!=|~)?(.*)$/s.exec(term)
+  const match = /^(!?[\p{L}\p{N}_\s]+)(=|!=|~)?(.*)$/su.exec(term)
   if (!match) throw invalid([`Invalid search term: '${term}'.`])
   const [, key = '', operator, text = ''] = match
   if (key.startsWith('!')) {
@@ -228,7 +228,7 @@ function parseOne(name: string, field: Field, text: string): unknown {
   if (field.enum && !field.enum.includes(text))
     throw invalidField(name, `Select a valid choice. ${text} is not one of the available choices.`)
   if (field.type === 'integer' || field.type === 'number') return parseNumber(name, text)
-  if (field.type === 'boolean') return { true: 1, True: 1, TRUE: 1, false: 0, False: 0, FALSE: 0 }[text]
+  if (field.type === 'boolean') return { true: 1, '1': 1, false: 0, '0': 0 }[text.toLowerCase()]
   if (field.format === 'date-time') {
     const time = parseTime(text)
     if (time === undefined) throw invalidField(name, 'Enter a valid date/time.')

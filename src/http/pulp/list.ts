@@ -38,7 +38,8 @@ export async function listPage(call: Call & { resource: Resource }): Promise<Ans
   const count =
     known ?? Number((await plain.select(({ fn }) => fn.countAll<number>().as('count')).executeTakeFirstOrThrow()).count)
   for (const { column, descending } of asked.order)
-    rows = rows.orderBy(columnOf(call.ctx.db, column), descending ? 'desc' : 'asc')
+    // Nothing is more than anything, as PostgreSQL has it.
+    rows = rows.orderBy(columnOf(call.ctx.db, column), (by) => (descending ? by.desc().nullsFirst() : by.asc().nullsLast()))
   const page = offset >= count ? [] : await rows.orderBy(newestFirst).limit(limit).offset(offset).execute()
   return {
     status: 200,
@@ -158,13 +159,18 @@ function parseFilters(call: Call, resource: Resource): Asked {
     const value = collect(() => parseFilterValue(name, filter.field, call.query.getAll(name)))
     if (value !== undefined) filters.push({ name, filter, value })
   }
-  const order = collect(() => parseOrdering(resource, call.query.getAll('ordering'))) ?? []
+  const order = collect(() => parseOrdering(resource, call.query.getAll('ordering').at(-1) ?? '')) ?? []
   const text = call.query.get('q')?.trim()
   const expression = text ? collect(() => parseExpression(text, known)) : undefined
   const unknown = resource.filters === noFilters ? [] : names.filter((name) => !controls.has(name) && !known[name])
   if (unknown.length > 0) problems['errors'] = unknown.map((name) => `Invalid Filter: '${name}'`)
   if (Object.keys(problems).length > 0) throw invalid(problems)
   return { filters, expression, order }
+}
+
+/** A look at one item takes the filters of its list, or refuses what is none. Throws Failure invalid. */
+export function checkQuery(call: Call & { resource: Resource }): void {
+  parseFilters(call, call.resource)
 }
 
 /** All filters of a resource: the declared ones and those by name that every resource with a uuid has. */
@@ -242,10 +248,10 @@ export function orderingsOf(resource: Resource): Record<string, Column> {
 /** Ordering of lists that cannot be ordered but by their primary key. */
 export const onlyByKey: Readonly<Record<string, Column>> = {}
 
-function parseOrdering(resource: Resource, texts: readonly string[]): Asked['order'] {
+function parseOrdering(resource: Resource, text: string): Asked['order'] {
   const known = orderingsOf(resource)
-  return texts
-    .flatMap((text) => text.split(','))
+  return text
+    .split(',')
     .filter(Boolean)
     .flatMap((name) => {
       const descending = name.startsWith('-')

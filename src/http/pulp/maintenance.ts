@@ -28,6 +28,7 @@ const cleanup: Endpoint = {
   summary: 'Start an orphan cleanup',
   body: {
     schema: 'OrphansCleanup',
+    lenient: true,
     fields: {
       content_hrefs: {
         type: 'array',

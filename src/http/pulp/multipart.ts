@@ -1,4 +1,4 @@
-import { Failure } from '../../lib/failure.ts'
+import { BrokenBody } from './invalid.ts'
 
 /** One part of a multipart body. The next part begins when the body of this one was read. */
 export interface Part {
@@ -32,7 +32,7 @@ export async function* multipartParts(stream: AsyncIterable<Uint8Array>, content
   for await (const _ of source.rest());
 }
 
-const broken = (message: string) => new Failure('invalid', `Multipart form parse error - ${message}`, { field: 'detail' })
+const broken = (message: string) => new BrokenBody(`Multipart form parse error - ${message}`)
 
 /** Bytes that were read from a stream but not used yet. */
 interface Source {

@@ -4,7 +4,7 @@ import { type ResourceKind, setLabels } from '../../core/resources.ts'
 import { defaultDomain, dispatchTask, type NewTask } from '../../core/tasks.ts'
 import { hrefOf } from './hrefs.ts'
 import { invalid } from './invalid.ts'
-import { listPage, showRow } from './list.ts'
+import { checkQuery, listPage, showRow } from './list.ts'
 import type { Answer, AnswerSchema, Call, Fields, Operation, Resource, Rule } from './resource.ts'
 import { readable } from './validate.ts'
 
@@ -32,7 +32,10 @@ export function reading(schema: AnswerSchema, allow: Rule = 'authenticated'): Op
     summary: 'Inspect',
     answers: { 200: schema },
     allow,
-    run: async (call) => ({ status: 200, body: await showRow(call, call.resource!, call.row) }),
+    async run(call) {
+      checkQuery(call as Call & { resource: Resource })
+      return { status: 200, body: await showRow(call, call.resource!, call.row) }
+    },
   }
 }
 
@@ -136,6 +139,7 @@ export function labelOperations(kind: ResourceKind | 'content', allow: Rule, doc
       summary: 'Set a label',
       body: {
         schema: 'SetLabel',
+        lenient: true,
         fields: { key, value: { type: 'string', required: true, nullable: true, allowBlank: true } },
       },
       answers: {
@@ -153,7 +157,7 @@ export function labelOperations(kind: ResourceKind | 'content', allow: Rule, doc
       on: 'item',
       segment: 'unset_label',
       summary: 'Unset a label',
-      body: { schema: 'UnsetLabel', fields: { key } },
+      body: { schema: 'UnsetLabel', fields: { key }, lenient: true },
       answers: { [documented]: { schema: 'UnsetLabelResponse', fields: { key, value: { type: 'string', readOnly: true } } } },
       allow,
       async run(call) {

@@ -94,7 +94,6 @@ export function repositoryResource(format: Format): Resource<'repository'> {
   const viewRemote = `${app}.view_${pulp.model.toLowerCase()}remote`
   const fields: Fields = {
     ...commonFields,
-    remote: { ...commonFields['remote']!, to: `remote:${type}` },
     ...autopublish,
     ...format.fields.repository,
   }
@@ -125,6 +124,7 @@ export function repositoryResource(format: Format): Resource<'repository'> {
         answers: { 201: answer },
         allow: { model: [may('add')], named: { remote: viewRemote } },
         async run(call) {
+          await checkRemote(call, type)
           const values = repositoryValues(format, call.body)
           return created(call, await createResource(call.ctx, 'repository', type, values as RepositoryValues, call.user!.id))
         },
@@ -169,6 +169,7 @@ function updating(
     answers: { 202: taskAnswer },
     allow,
     async run(call) {
+      await checkRemote(call, call.row.type)
       const changes = repositoryValues(format, call.body, call.row)
       await checkUnique(call.ctx.db, 'repository', changes, call.row.id)
       return postponed(call, {
@@ -180,6 +181,14 @@ function updating(
       })
     },
   }
+}
+
+/** A remote of another format cannot fill the repository. */
+async function checkRemote({ ctx, body }: Call, type: string): Promise<void> {
+  const remote: Target | undefined | null = body['remote']
+  if (!remote || remote.type === type) return
+  const { name } = await ctx.db.selectFrom('remote').select('name').where('id', '=', remote.id).executeTakeFirstOrThrow()
+  throw invalidField('remote', `Type for Remote '${name}' does not match Repository.`)
 }
 
 /** What a request sets, as core names it. */

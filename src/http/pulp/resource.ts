@@ -117,6 +117,8 @@ export interface BodySchema {
   readonly form?: boolean
   /** PATCH: nothing is required and no defaults are filled in. */
   readonly partial?: boolean
+  /** Unknown fields are no error, as where Pulp forgets to look for them. */
+  readonly lenient?: boolean
   /** A PATCH that is none: documented as one, checked as a whole. */
   readonly documentedPartial?: boolean
   /** Takes the bytes of a file part while they arrive, knowing the parts before it; by default they are staged in the blob store. */

@@ -6,8 +6,9 @@ import { authenticate, refusalOf } from '../../core/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { Failure } from '../../lib/failure.ts'
 import { pulpBody, statusOf } from '../failures.ts'
-import { BrokenBody, readBody, releaseBody, UnsupportedMedia } from './body.ts'
+import { readBody, releaseBody, UnsupportedMedia } from './body.ts'
 import { isKey } from './hrefs.ts'
+import { BrokenBody } from './invalid.ts'
 import { rowsOf } from './list.ts'
 import { permit, permitNamed } from './permit.ts'
 import type { Answer, Call, Endpoint, Registry, Resource } from './resource.ts'
@@ -138,8 +139,9 @@ function correlationId(request: FastifyRequest): string {
 function prepare(request: FastifyRequest, reply: FastifyReply, allow: string, endpoints: readonly Endpoint[]): void {
   addHeaders(reply, correlationId(request))
   const open = endpoints.some((endpoint) => endpoint.allow === 'anyone')
-  // Without an Authorization header, Pulp looks for a session.
-  reply.header('Vary', !open && request.headers.authorization === undefined ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
+  // Without a name and a password, Pulp looks for a session.
+  const isBasic = /^basic /i.test(request.headers.authorization ?? '')
+  reply.header('Vary', !open && !isBasic ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
 }
 
 function addHeaders(reply: FastifyReply, cid: string): void {

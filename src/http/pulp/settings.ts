@@ -57,7 +57,7 @@ export function checkSetting(
 /** Checks labels beyond being texts: their keys and values stand in filters. */
 export function checkLabels(labels: Record<string, string | null> | undefined): void {
   for (const [key, value] of Object.entries(labels ?? {})) {
-    if (!/^[\w ]+$/u.test(key)) throw invalid({ pulp_labels: [`Key '${key}' contains non-alphanumerics.`] })
+    if (!/^[\p{L}\p{N}_ ]+$/u.test(key)) throw invalid({ pulp_labels: [`Key '${key}' contains non-alphanumerics.`] })
     if (/[,()]/.test(value ?? '')) throw invalid({ pulp_labels: [`Key '${key}' contains value with comma or parenthesis.`] })
   }
 }

@@ -149,6 +149,7 @@ export const tasks: Resource<'task'> = {
       summary: 'Purge Completed Tasks',
       body: {
         schema: 'Purge',
+        lenient: true,
         fields: {
           finished_before: {
             type: 'string',

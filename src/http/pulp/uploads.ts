@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { Failure } from '../../lib/failure.ts'
 import { grantToCreator } from '../../core/auth.ts'
 import { prnOf } from '../../core/names.ts'
-import { chunksOf, createUpload, deleteUpload, writeChunk } from '../../core/uploads.ts'
+import { addChunk, type Chunk, chunksOf, createUpload, deleteUpload, writeChunk } from '../../core/uploads.ts'
 import { baseFields, lookups } from './filters.ts'
 import { invalid } from './invalid.ts'
 import { showRow } from './list.ts'
@@ -103,10 +103,10 @@ export const uploads: Resource<'upload'> = {
       answers: { 200: answer },
       allow: change,
       async run(call) {
-        const { row, sha256 } = call.body['file'] as Received
+        const { chunk, sha256 } = call.body['file'] as Received
         const expected: string | null | undefined = call.body['sha256']
         if (expected && expected !== sha256) throw invalid([wrongChunk])
-        return { status: 200, body: await showRow(call, call.resource!, row) }
+        return { status: 200, body: await showRow(call, call.resource!, await addChunk(call.ctx, call.row, chunk)) }
       },
     },
     {
@@ -149,7 +149,7 @@ export const uploads: Resource<'upload'> = {
 const wrongChunk = 'Checksum does not match chunk upload.'
 
 interface Received {
-  row: unknown
+  chunk: Chunk
   sha256: string
 }
 
@@ -166,11 +166,11 @@ async function receiveChunk(
   const hashed = hashWhile(bytes, hash)
   const expected = typeof before['sha256'] === 'string' && before['sha256'] !== '' ? before['sha256'] : undefined
   const chunk = { offset, size: Number(range[2]) - offset + 1, sha256: expected }
-  const row = await writeChunk(call.ctx, call.row, chunk, hashed).catch((error: unknown) => {
+  await writeChunk(call.ctx, call.row, chunk, hashed).catch((error: unknown) => {
     if (error instanceof Failure && error.message === wrongChunk) throw invalid([wrongChunk])
     throw error
   })
-  return { row, sha256: hash.digest('hex') }
+  return { chunk, sha256: hash.digest('hex') }
 }
 
 async function* hashWhile(bytes: AsyncIterable<Uint8Array>, hash: ReturnType<typeof createHash>): AsyncGenerator<Uint8Array> {

@@ -49,7 +49,7 @@ const fields: Fields = {
 
 const few = ['exact', 'iexact', 'in', 'contains', 'icontains'] as const
 const answer = answerSchema('User', hrefAndPrn, fields)
-const body = { schema: 'User', fields: fields }
+const body = { schema: 'User', fields: fields, lenient: true }
 
 /** Users; only administrators have to do with them. */
 export const users: Resource<'user'> = {

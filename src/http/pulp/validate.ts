@@ -1,5 +1,6 @@
 import { Failure, type Problems } from '../../lib/failure.ts'
 import { parseTime } from '../../lib/time.ts'
+import { baseFields } from './filters.ts'
 import { findTarget } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import type { BodySchema, Call, Field, Fields } from './resource.ts'
@@ -17,7 +18,7 @@ export interface RawBody {
 }
 
 /** Checks and converts a body. What is not given is filled in with defaults unless it is a partial update. Throws Failure invalid. */
-export async function checkBody(call: Call, { fields, partial }: BodySchema, raw: RawBody): Promise<Record<string, any>> {
+export async function checkBody(call: Call, { fields, partial, lenient }: BodySchema, raw: RawBody): Promise<Record<string, any>> {
   const values: Record<string, any> = {}
   const problems: Record<string, Problems> = {}
   for (const [name, field] of Object.entries(fields)) {
@@ -32,11 +33,14 @@ export async function checkBody(call: Call, { fields, partial }: BodySchema, raw
     }
   }
   if (Object.keys(problems).length > 0) throw invalid(problems)
-  const unknown = Object.keys(raw.values).filter(
-    (name) => !(name.replace(/[.[].*$/s, '') in fields) && name !== 'csrfmiddlewaretoken',
-  )
+  const unknown = lenient ? [] : Object.keys(raw.values).filter((name) => !isKnown(fields, name.replace(/[.[].*$/s, '')))
   if (unknown.length > 0) throw invalid(Object.fromEntries(unknown.map((name) => [name, ['Unexpected field']])))
   return values
+}
+
+/** Clients send a whole object back, with what only the server sets. */
+function isKnown(fields: Fields, name: string): boolean {
+  return name in fields || name in baseFields || name === 'csrfmiddlewaretoken'
 }
 
 async function checkGiven(call: Call, field: Field, given: unknown, partial: boolean): Promise<unknown> {
@@ -50,7 +54,7 @@ const problem = (message: string) => invalid([message])
 
 /** One value of a body or of an array in it. */
 async function checkValue(call: Call, field: Field, value: unknown): Promise<unknown> {
-  if (value === null) {
+  if (value === null || (value === '' && field.type === 'href')) {
     if (field.nullable || field.type === 'any') return null
     throw problem('This field may not be null.')
   }

@@ -54,7 +54,6 @@ export const tasks: readonly Group[] = [
       post('tasks/purge/', { bogus: 1 }),
       done(post('tasks/purge/', { finished_before: '2001-01-01T00:00:00Z', states: ['failed'] })),
       get('workers/?limit=1', { only: [] }),
-      get('workers/?limit=1&fields=current_task,versions', { only: ['next'] }),
       get('status/', { only: ['database_connection', 'domain_enabled', 'content_settings'] }),
     ],
   },
