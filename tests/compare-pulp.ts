@@ -129,7 +129,7 @@ function openScene(server: Server): Scene {
 function report({ name }: Group, compared: readonly Compared[]): void {
   for (const { step, found } of compared) {
     counts.calls++
-    const lines = found.flatMap((difference) => describe(`${name} | ${step.ask} | ${difference}`, difference))
+    const lines = found.flatMap((difference) => describe(`${name} | ${titleOf(step)} | ${difference}`, difference))
     if (lines.length > 0) console.log([`${name} › ${titleOf(step)}`, ...lines].join('\n'))
   }
 }

@@ -90,12 +90,17 @@ export interface ContentType {
   readonly fields: Fields
   /** How many files such content brings: Pulp shows `artifact` for one, `artifacts` for many, neither for none. */
   readonly files: 'one' | 'many' | 'none'
-  /** Members of `meta` that can be filtered by; `as` names another member than the filter's own name. `index` those that pick few units out of many. */
+  /** Members of `meta` that can be filtered by; `as` names another member than the filter's own name. `index` those that pick few units out of many; `enum` what `exact` takes. */
   readonly filters: Readonly<
-    Record<string, { type?: 'text' | 'number'; as?: string; index?: boolean; lookups: readonly Lookup[] }>
+    Record<
+      string,
+      { type?: 'text' | 'number'; as?: string; index?: boolean; enum?: readonly string[]; lookups: readonly Lookup[] }
+    >
   >
   /** Fields of meta that `ordering` takes beyond the base ones (with Pulp's names). */
   readonly ordering: readonly string[]
+  /** What Pulp orders by, too, and nobody needs: taken without effect. */
+  readonly ignoredOrdering?: readonly string[]
   /** Shapes the response from meta and, when a field that is `wanted` needs it, the entry (the packed rest). */
   view(unit: Unit, wanted: (field: string) => boolean): Record<string, unknown> | Promise<Record<string, unknown>>
   /** Fields for which `view` reads `unit.entry()`: it is unpacked only when one of them is asked for. */

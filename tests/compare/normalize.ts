@@ -30,6 +30,9 @@ function normalizeText({ server, variables }: Scene, text: string): string {
       Math.abs(Date.parse(zone ? time : `${time}Z`) - Date.now()) < hour ? `<now, ${fraction?.length ?? 0}${zone}>` : time,
     )
     .replace(/\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d/g, '<now>')
+    // Directories have no size of their own.
+    .replace(/(\/<\/a>)[^\n]+/g, '$1')
+    .replace(/<\/html>\n$/, '</html>')
 }
 
 /** The uuid that an href or a PRN ends with. */

@@ -112,7 +112,7 @@ async function finished(scene: Scene, href: unknown): Promise<unknown> {
     const { body } = await send(scene, { ask: `GET ${String(href)}` })
     if (!['waiting', 'running', 'canceling'].includes(String(valueAt(body, 'state')))) return body
     if (Date.now() > deadline) throw new Error(`${String(href)} of ${scene.server.url} does not end.`)
-    await new Promise((resume) => setTimeout(resume, 100))
+    await new Promise((resume) => setTimeout(resume, 200))
   }
 }
 
@@ -146,7 +146,7 @@ function listAt(value: unknown, path: string): string[] {
   return Array.isArray(list) ? list.filter((each) => typeof each === 'string') : []
 }
 
-/** Deletes what was made, newest first. What is gone already, or goes with something else, is nobody's loss. */
+/** Deletes what was made, newest first; what is gone already is nobody's loss. The records of tasks stay. */
 export async function clean(scene: Scene): Promise<void> {
   const tasks = scene.made.filter((href) => href.startsWith(`${root}tasks/`))
   for (const href of tasks) for (const made of listAt(await finished(scene, href), 'created_resources')) note(scene, made)
@@ -161,5 +161,4 @@ export async function clean(scene: Scene): Promise<void> {
     const { body } = await send(scene, { ask: 'POST orphans/cleanup/', json })
     if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
   }
-  for (const href of tasks) await send(scene, { ask: `DELETE ${href}` })
 }

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { run } from './run.ts'
 
@@ -24,7 +24,10 @@ export async function buildRpms(directory: string, packages: readonly Package[])
   await mkdir(join(top, 'SPECS'), { recursive: true })
   const define = (name: string, value: string) => ['--define', `${name} ${value}`]
   const settings = [
-    ...['--quiet', '--nodeps', '--target', 'x86_64'],
+    '--quiet',
+    '--nodeps',
+    '--target',
+    'x86_64',
     ...define('_topdir', top),
     ...define('_build_id_links', 'none'),
     ...define('debug_package', '%{nil}'),

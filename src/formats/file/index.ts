@@ -43,11 +43,11 @@ export const file: Format = {
   servesVersions: true,
   syncMode: ({ mirror }) => (mirror ? 'complete' : 'additive'),
 
-  async *discover(upstream, { unchanged, progress }) {
+  async *discover(upstream, { unchanged, progress, signal }) {
     const manifestUrl = new URL(upstream.access.url)
     progress.report('sync.downloading.metadata', 'Downloading Metadata', { done: 0 })
     await using own = new AsyncDisposableStack()
-    const staged = own.use(await upstream.download([manifestUrl], { limit: 256 * 1024 * 1024 }))
+    const staged = own.use(await upstream.download([manifestUrl], { limit: 256 * 1024 * 1024 }, signal))
     progress.report('sync.downloading.metadata', 'Downloading Metadata', { done: 1, finished: true })
     if (staged.digests.sha256 === unchanged) return yield { kind: 'fingerprint', value: unchanged, unchanged: true }
 

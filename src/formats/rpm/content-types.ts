@@ -154,6 +154,7 @@ const modulemdFields: Fields = {
   dependencies: anything('Modulemd dependencies.'),
   packages: {
     type: 'array',
+    nullable: true,
     items: { type: 'href', format: 'uri', to: 'content:rpm.package' },
     description: "Modulemd artifacts' packages.",
   },

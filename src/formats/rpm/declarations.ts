@@ -216,11 +216,12 @@ export const packages: ContentType = {
     release: { lookups: ['exact', 'in', 'ne', 'contains', 'startswith'] },
     arch: { lookups: ['exact', 'in', 'ne', 'contains', 'startswith'] },
     pkgId: { lookups: ['exact', 'in'], index: true },
-    checksum_type: { lookups: ['exact', 'in', 'ne'] },
+    checksum_type: { lookups: ['exact', 'in', 'ne'], enum: checksumTypes },
     sha256: { lookups: ['exact'], as: 'pkgId', index: true },
     filename: { lookups: ['exact'], index: true },
   },
   ordering: Object.keys(lightFields).sort(),
+  ignoredOrdering: [...heavy, 'evr', 'location_base'].sort(),
   heavy,
   async view({ meta, entry }, wanted) {
     const { filename: _, ...light } = meta

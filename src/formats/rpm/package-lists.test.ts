@@ -71,7 +71,7 @@ test('an unsound element in a list is refused, an odd one is written anew', asyn
   const [animal] = animals
   const lists = async (filelists: string) => ({
     batches: readPackages(
-      { primary: bytes(document([primaryOf(animal!)])), filelists: bytes(document([filelists])), other: undefined },
+      { primary: bytes(document([primaryOf(animal!)])), filelists: bytes(document([filelists], 'filelists')), other: undefined },
       await select([animal!]),
     ),
   })

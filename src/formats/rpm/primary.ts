@@ -160,8 +160,9 @@ function checkLengths(found: PrimaryPackage): void {
 
 /** The path that clients ask for when metadata says `href`. Throws Failure integrity when it leaves the repository. */
 export function pathOf(href: string): string {
-  const path = checkPath(href, 'integrity')
-  return href.includes('%') ? checkPath(decodeHref(path), 'integrity') : path
+  // Clients leave out "this directory" before they ask (RFC 3986, 5.2.4).
+  const path = checkPath(href.replace(/(^|\/)(?:\.\/)+/g, '$1'), 'integrity')
+  return path.includes('%') ? checkPath(decodeHref(path), 'integrity') : path
 }
 
 /** Percent signs that encode nothing stand for themselves. */

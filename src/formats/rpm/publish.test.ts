@@ -8,6 +8,7 @@ import { forEachDatabase } from '../../../tests/databases.ts'
 import { buildRpms } from '../../../tests/e2e/rpms.ts'
 import { run } from '../../../tests/e2e/run.ts'
 import { makeRepository, serve, temporaryDirectory } from '../../../tests/rpm-upstream.ts'
+import { unitsOf } from '../../core/content.ts'
 import { openCtx } from '../../core/open.ts'
 import { publishVersion } from '../../core/publish.ts'
 import { syncRepository } from '../../core/sync.ts'
@@ -18,6 +19,7 @@ import type { Db } from '../../store/database.ts'
 import { openDatabase } from '../../store/database.ts'
 import { rpm } from './index.ts'
 import { parseRepomd } from './repomd.ts'
+import { parseAdvisory } from './updateinfo.ts'
 
 const animals = Array.from({ length: 400 }, (_, index) => ({
   name: `animal${index}`,
@@ -164,6 +166,39 @@ forEachDatabase((engine, open) => {
       'Summary of animal1',
       'Summary of animal2',
     ])
+  })
+
+  test(`${engine}: advisories of one id are resolved, but for a complete mirror`, async (t) => {
+    const { upstream, sync, db, repositoryId } = await setUp(t, open, 'on_demand')
+    const advisory = (name: string, day = '01') =>
+      `<update version="1"><id>A-1</id><title>${name}</title><issued date="2026-01-${day}"/><updated date="2026-01-${day}"/>
+      <pkglist><collection><name>c</name><package name="${name}" version="1" release="1" arch="noarch"/></collection></pkglist></update>`
+    const offer = (...advisories: string[]) => {
+      upstream.files = makeRepository({ packages: [], further: { updateinfo: `<updates>${advisories.join('')}</updates>` } })
+    }
+    const held = async () => {
+      const version = await latestVersion(db, repositoryId)
+      const rows = await contentOf(db, version).selectAll('content').orderBy('content.id').execute()
+      const units = await unitsOf(db, rows)
+      const texts = await Promise.all(units.map(async ({ entry }) => parseAdvisory(String(await entry()))))
+      return texts.map(({ pkglist }) => pkglist.flatMap(({ packages }) => packages.map(({ name }) => name)).join())
+    }
+    offer(advisory('bear'))
+    await sync()
+    offer(advisory('bear-debuginfo'))
+    await sync()
+    assert.deepEqual(await held(), ['bear,bear-debuginfo'])
+    const { number } = await latestVersion(db, repositoryId)
+    offer(advisory('bear'), advisory('bear-debuginfo'))
+    await sync()
+    assert.equal((await latestVersion(db, repositoryId)).number, number)
+    await sync({ sync_policy: 'mirror_complete' })
+    assert.deepEqual(await held(), ['bear', 'bear-debuginfo'])
+    await sync({ sync_policy: 'mirror_content_only' })
+    assert.deepEqual(await held(), ['bear,bear-debuginfo'])
+    offer(advisory('wolf', '02'))
+    await assert.rejects(sync(), { code: 'conflict', message: /^Advisory A-1 / })
+    assert.deepEqual(await held(), ['bear,bear-debuginfo'])
   })
 })
 
@@ -327,6 +362,7 @@ async function setUp(
   return {
     upstream,
     job,
+    db,
     repositoryId: repository.id,
     published,
     sync: (asked: Record<string, unknown> = {}) =>

@@ -142,9 +142,11 @@ async function onlyVisible(rows: Rows<'content'>, call: Call, formats: readonly 
 function declaredFilters(type: ContentType): Filters {
   return Object.assign(
     {},
-    ...Object.entries(type.filters).map(([name, { type: kind = 'text', as = name, lookups: wanted }]) =>
-      lookups(name, metaColumn(as, kind), kind, wanted as readonly FilterLookup[]),
-    ),
+    ...Object.entries(type.filters).flatMap(([name, { type: kind = 'text', as = name, lookups: wanted, enum: choices }]) => {
+      const column = metaColumn(as, kind)
+      const [exact, others] = [wanted.filter((each) => each === 'exact'), wanted.filter((each) => each !== 'exact')]
+      return [lookups(name, column, kind, exact, choices), lookups(name, column, kind, others as readonly FilterLookup[])]
+    }),
   )
 }
 
@@ -156,9 +158,10 @@ const commonOrdering: Record<string, Column> = {
 }
 
 function declaredOrdering(type: ContentType): Record<string, Column> {
-  return Object.fromEntries(
-    type.ordering.map((name) => [name, metaColumn(type.filters[name]?.as ?? name, type.filters[name]?.type ?? 'text')]),
-  )
+  return Object.fromEntries([
+    ...type.ordering.map((name) => [name, metaColumn(type.filters[name]?.as ?? name, type.filters[name]?.type ?? 'text')]),
+    ...(type.ignoredOrdering ?? []).map((name) => [name, '']),
+  ])
 }
 
 /** A member of meta as the indexes have it. */

@@ -107,7 +107,7 @@ export const groupUsers: Resource<'user'> = {
       method: 'POST',
       on: 'collection',
       summary: 'Add a user to a group',
-      body: { schema: 'GroupUser', fields: userNameFields, lenient: true },
+      body: { schema: 'GroupUser', fields: userNameFields },
       answers: { 201: memberAnswer },
       allow: { parent: mayChange.object },
       async run(call) {

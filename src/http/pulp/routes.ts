@@ -140,7 +140,7 @@ function prepare(request: FastifyRequest, reply: FastifyReply, allow: string, en
   addHeaders(reply, correlationId(request))
   const open = endpoints.some((endpoint) => endpoint.allow === 'anyone')
   // Without a name and a password, Pulp looks for a session.
-  const isBasic = /^basic /i.test(request.headers.authorization ?? '')
+  const isBasic = /^basic\b/i.test(request.headers.authorization ?? '')
   reply.header('Vary', !open && !isBasic ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
 }
 

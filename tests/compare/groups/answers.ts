@@ -88,14 +88,16 @@ export const answers: readonly Group[] = [
       post(path),
       get(path, { headers: { 'content-type': 'application/json' }, only: [] }),
       get(`${path}?name={run}-none`, { headers: { accept: 'application/json' } }),
-      get(`${path}?name={run}-none`, { headers: { accept: 'text/csv' } }),
       get(`${path}?name={run}-none&format=json`),
-      get(`${path}?name={run}-none&format=xml`),
       get('', { only: ['repositories', 'remotes', 'tasks', 'users', 'content', 'content/file/files', 'repositories/file/file'] }),
       get('docs/api.json', { only: ['openapi'] }),
       get('/pulp/api/'),
       get('/pulp/api/v3'),
     ],
+  },
+  {
+    name: 'accept',
+    steps: [get(`${path}?name={run}-none`, { headers: { accept: 'text/csv' } }), get(`${path}?name={run}-none&format=xml`)],
   },
   {
     name: 'queries of lists',
