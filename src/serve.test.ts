@@ -191,7 +191,8 @@ forEachDatabase((engine, _open, make) => {
     const interrupted = await ctx.db.selectFrom('task').select('id').where('state', '=', 'running').execute()
     const second = await run()
     for (const { id } of interrupted) assert.equal(JSON.parse((await getTask(ctx.db, id)).error!).description, stoppedMessage)
-    assert.ok(second.ms < 3000 || process.env['CI'] !== 'true', `ready after ${second.ms} ms`)
+    // What it should be is measured by the benchmark `start`: here the machine may be busy.
+    assert.ok(second.ms < 20_000, `ready after ${second.ms} ms`)
     for (const { id } of tasks) await until(id, 'completed', 'failed')
     const states = await ctx.db
       .selectFrom('task')

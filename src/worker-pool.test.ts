@@ -59,7 +59,7 @@ forEachDatabase((engine, _open, make) => {
 
   test(`${engine}: workers do tasks at once, as many as there are threads`, async (t) => {
     const { ctx, worker, ends } = await open(t)
-    const tasks = await Promise.all([1, 2, 3].map(() => run(ctx, 'rest', { ms: 400 })))
+    const tasks = await Promise.all([1, 2, 3].map(() => run(ctx, 'rest', { ms: 3000 })))
     const done = await Promise.all(tasks.map(({ id }) => until(ctx, id)))
     assert.deepEqual(
       done.map(({ state }) => state),

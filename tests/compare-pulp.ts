@@ -14,7 +14,7 @@ import { repositories } from './compare/groups/repositories.ts'
 import { rpms } from './compare/groups/rpms.ts'
 import { tasks } from './compare/groups/tasks.ts'
 import { known } from './compare/known.ts'
-import { basic, clean, play, type Played, type Scene, type Server } from './compare/play.ts'
+import { basic, clean, cleanContent, play, type Played, type Scene, type Server } from './compare/play.ts'
 import type { Group, Step } from './compare/step.ts'
 import { openUpstream } from './compare/upstream.ts'
 import { buildRpms } from './e2e/rpms.ts'
@@ -22,7 +22,8 @@ import { buildRpms } from './e2e/rpms.ts'
 /*
  * npm run compare-pulp -- URL [--username admin --password password] [--all] [--group WORD]: makes the same calls to the Pulp at URL
  * and to a server of its own, and prints what they answer differently. Everything it makes on the Pulp has a name of this run and is
- * deleted at the end. Needs a Pulp whose data nobody minds, and which reaches this machine's loopback.
+ * deleted at the end, all but the records of its tasks. Needs a Pulp whose data nobody minds (artifacts that nothing holds go too), and
+ * which reaches this machine's loopback.
  */
 
 const { positionals, values: options } = parseArgs({
@@ -70,12 +71,15 @@ const groups: Group[] = [
 
 const counts = { calls: 0, unexplained: 0, explained: 0 }
 const used = new Set<unknown>()
+const orphans: string[] = []
 const waiting = [...groups]
 await Promise.all(
   Array.from({ length: atOnce }, async () => {
     for (let group = waiting.shift(); group; group = waiting.shift()) report(group, await compareGroup(group))
   }),
 )
+// At the end, because it takes artifacts too that a group may have just uploaded.
+if (orphans.length > 0) await cleanContent(openScene(theirs), orphans)
 const seconds = Math.round(performance.now() / 1000)
 console.log(
   `${counts.unexplained} differences in ${counts.calls} calls, and ${counts.explained} that are known (--all shows them). ${seconds} s.`,
@@ -108,7 +112,7 @@ async function compareGroup({ steps }: Group): Promise<Compared[]> {
       compared.push({ step, found: crashed(a, b) ? [] : differences(step, a, b, ourScene, theirScene) })
     }
   } finally {
-    await clean(theirScene)
+    orphans.push(...(await clean(theirScene)))
   }
   return compared
 }

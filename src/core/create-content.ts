@@ -16,6 +16,8 @@ export interface CreateContentArgs {
   sha256?: string
   uploadId?: number
   fileUrl?: string
+  /** Content types of which nothing else stays in the repository. */
+  replaces?: readonly string[]
 }
 
 /** The task that makes content out of what a user gave, and puts it into a repository if one is named. */

@@ -55,6 +55,8 @@ export interface Format {
   headers?(path: string): Record<string, string> | undefined
   /** Leaves out what must not be in one version together (rpm: old package versions). Gets the candidates, returns those to drop. */
   prune?(candidates: AsyncIterable<Unit>, repository: RepositorySettings): Promise<number[]>
+  /** The ids of what is older than other content of its kind among these (rpm: old package versions), for those who prune. */
+  findSuperseded?(candidates: AsyncIterable<Unit>): Promise<number[]>
   /** The ids of what a copy takes along: the chosen units, what they are made of, and, if asked, what those need. Just the chosen ones by default. */
   unitsToCopy?(request: {
     chosen: readonly Unit[]
@@ -105,6 +107,10 @@ export interface ContentType {
   view(unit: Unit, wanted: (field: string) => boolean): Record<string, unknown> | Promise<Record<string, unknown>>
   /** Fields for which `view` reads `unit.entry()`: it is unpacked only when one of them is asked for. */
   readonly heavy?: readonly string[]
+  /** What a unit is made of (a module's packages), by type and slots: answers name it in `field`, and it leaves a repository with the unit. */
+  readonly members?: { field: string; type: string; slots(unit: Unit): Promise<readonly string[]> }
+  /** A field whose members are files of the content, by their `path`: answers show the artifact of each. */
+  readonly artifactsIn?: string
   /**
    * Which of two units of one slot a version holds: the one that it had before (or that came first), the added one, or one made of both.
    * The added one by default. Throws Failure conflict when they do not belong together.
@@ -296,12 +302,19 @@ export interface FormatAction {
   summary: string
   schema: string
   fields: Fields
+  /** Unknown fields are let pass. */
+  lenient?: boolean
   task: string
-  group?: boolean
+  /** What a task group is called that the answer names instead of the task, whose work closes it. */
+  group?: string
   /** Which repositories it changes and which it reads, as hrefs or PRNs out of the body. */
   resources(body: Record<string, unknown>): { exclusive: string[]; shared: string[] }
+  /** Other words that no two tasks may hold at once. */
+  locks?: readonly string[]
   /** Kind of work in core/work.ts that does it. */
   kind: string
+  /** Arguments of that work beyond what it takes out of the body. */
+  args?(body: Record<string, unknown>): Record<string, unknown>
 }
 
 export type { Expected }

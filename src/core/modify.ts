@@ -1,11 +1,13 @@
 import { saveContent } from './content.ts'
 import { formatNamed } from './ctx.ts'
+import { leavingMembers } from './members.ts'
 import { prnOf } from './names.ts'
 import { publishVersion } from './publish.ts'
 import { takeSlots } from './slots.ts'
 import { markChanged } from './sync.ts'
 import type { Job } from './tasks.ts'
-import { commitVersion, contentIds, getRepository, latestVersion } from './versions.ts'
+import { commitVersion, contentIds, contentOf, getRepository, latestVersion } from './versions.ts'
+import type { Db } from '../store/database.ts'
 import { Failure } from '../lib/failure.ts'
 
 export interface ModifyArgs {
@@ -32,6 +34,8 @@ export async function modifyRepository(job: Job, { repositoryId, add, remove, ba
   const slots = await takeSlots(ctx, format, arriving, wanted)
   for (const id of slots.remove) wanted.delete(id)
   for (const id of slots.add) wanted.add(id)
+  const leaving = [...base].filter((id) => !wanted.has(id))
+  for (const id of await leavingMembers(ctx, format, leaving, wanted)) if (!slots.add.has(id)) wanted.delete(id)
 
   const version = await ctx.db.transaction().execute(async (tx) => {
     const gone = [...present].filter((id) => !wanted.has(id))
@@ -59,10 +63,15 @@ export interface UploadArgs {
   /** The uploaded file, already a blob. */
   sha256?: string
   repositoryId?: number | null
+  /** Content types of which nothing else stays in the repository. */
+  replaces?: readonly string[]
 }
 
 /** Describes an uploaded file as content, and adds it to a repository if one is named. Returns the ids of the content. */
-export async function uploadContent(job: Job, { type, fields, sha256, repositoryId = null }: UploadArgs): Promise<number[]> {
+export async function uploadContent(
+  job: Job,
+  { type, fields, sha256, repositoryId = null, replaces = [] }: UploadArgs,
+): Promise<number[]> {
   const { ctx } = job
   const format = formatNamed(ctx, type.split('.')[0]!)
   if (!format.inspect) throw new Failure('invalid', `A ${format.name} content cannot be uploaded.`)
@@ -74,10 +83,21 @@ export async function uploadContent(job: Job, { type, fields, sha256, repository
     ...(blob && { file: { size: blob.size, digests: digestsOf(blob), open: () => ctx.blobs.open(blob.sha256) } }),
   })
   const ids = await saveContent(ctx, described)
-  if (repositoryId !== null) await modifyRepository(job, { repositoryId, add: ids, remove: [] })
+  if (repositoryId !== null) {
+    const remove = replaces.length > 0 ? await idsOfTypes(ctx.db, repositoryId, replaces) : []
+    await modifyRepository(job, { repositoryId, add: ids, remove })
+  }
   const rows = await ctx.db.selectFrom('content').select(['uuid', 'type']).where('id', 'in', ids).orderBy('id').execute()
   for (const row of rows) await job.created(prnOf(ctx.formats, 'content', row))
   return ids
+}
+
+async function idsOfTypes(db: Db, repositoryId: number, types: readonly string[]): Promise<number[]> {
+  const rows = await contentOf(db, await latestVersion(db, repositoryId))
+    .select('content.id')
+    .where('content.type', 'in', types)
+    .execute()
+  return rows.map(({ id }) => id)
 }
 
 function digestsOf(blob: Record<string, unknown>) {

@@ -44,9 +44,9 @@ forEachDatabase((engine, _open, make) => {
 
   test(`${engine}: readers of a resource run together, and wait for a writer before them`, async (t) => {
     const ctx = await open(t, true)
-    await note(ctx, 'w', { exclusive: ['r'] }, 60)
-    await note(ctx, 'x', { shared: ['r'] }, 300)
-    await note(ctx, 'y', { shared: ['r'] }, 300)
+    await note(ctx, 'w', { exclusive: ['r'] }, 500)
+    await note(ctx, 'x', { shared: ['r'] }, 1500)
+    await note(ctx, 'y', { shared: ['r'] }, 1500)
     await note(ctx, 'v', { exclusive: ['r'] })
     await note(ctx, 'free', { exclusive: ['other'] })
     await idle(ctx)

@@ -125,11 +125,12 @@ export async function commitVersion(
   if (arriving.size + leaving.size === 0) return undefined
 
   const number = repository.next_version
+  const at = now()
   await insertMany(
     tx,
     'membership',
-    { repository_id: 'bigint', content_id: 'bigint', added_in: 'bigint' },
-    [...arriving].map((id) => ({ repository_id: repositoryId, content_id: id, added_in: number })),
+    { repository_id: 'bigint', content_id: 'bigint', added_in: 'bigint', added: 'bigint' },
+    [...arriving].map((id) => ({ repository_id: repositoryId, content_id: id, added_in: number, added: at })),
   )
   await tx
     .updateTable('membership')
@@ -140,10 +141,9 @@ export async function commitVersion(
     .execute()
   await tx
     .updateTable('repository')
-    .set({ next_version: number + 1, updated: now() })
+    .set({ next_version: number + 1, updated: at })
     .where('id', '=', repositoryId)
     .execute()
-  const at = now()
   const version = await tx
     .insertInto('version')
     .values({

@@ -1,6 +1,7 @@
 import { copyContent } from './copy.ts'
 import { createContent } from './create-content.ts'
 import { modifyRepository } from './modify.ts'
+import { pruneRepositories, pruneRepository } from './prune.ts'
 import { publishVersion } from './publish.ts'
 import { maintenanceWorks } from './maintenance.ts'
 import { resourceWorks } from './resources.ts'
@@ -16,6 +17,8 @@ export const works: Readonly<Record<string, Work>> = {
   'upload-content': createContent,
   copy: copyContent,
   'delete-version': deleteVersion,
+  prune: pruneRepositories,
+  'prune-repository': pruneRepository,
   ...resourceWorks,
   ...maintenanceWorks,
 }

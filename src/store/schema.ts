@@ -62,6 +62,8 @@ export interface MembershipTable {
   content_id: number
   added_in: number
   removed_in: number | null
+  /** When it came, whatever became of the version that brought it. */
+  added: Micros | null
 }
 
 export interface RemoteTable extends Resource {

@@ -15,7 +15,7 @@ export const known: readonly Known[] = [
   { where: /(uploads\/|\{upload\}).* \| allow: /, reason: 'OPTIONS is missing in Pulp by mistake' },
   { where: /workers\/.* \| allow: /, reason: 'HEAD is missing in Pulp' },
   { where: /domains\/.* \| allow: /, reason: 'there is one domain, and no way to make another' },
-  { where: /login\/ \| allow: /, reason: 'there are no sessions: whoever asks sends name and password' },
+  { where: /GET login\/.* \| allow: /, reason: 'there are no sessions: whoever asks sends name and password' },
   { where: /OPTIONS .* \| status: 405 where Pulp has 403/, reason: 'refused either way: there are no descriptions of resources' },
 
   // Addresses and encodings
@@ -40,20 +40,18 @@ export const known: readonly Known[] = [
   { where: /GET \{bob\}\?fields=/, reason: 'fields work everywhere; Pulp forgets them for users' },
   { where: /hidden_fields,name \| body\.hidden_fields/, reason: 'Pulp loses the secrets that were not asked for by name' },
   { where: /body\.groups\.0\.prn/, reason: 'one name for a group: Pulp has two, and finds nothing by this one' },
-  { where: /status\/ \| body\.content_settings\.content_origin: null/, reason: 'without a configured origin, it is that of the request' },
+  { where: /status\/.* \| body\.content_settings\.content_origin: null/, reason: 'without a configured origin, it is that of the request' },
   { where: /(roles|domains)\/.* \| body\.results\.0\.(pulp_created|pulp_last_updated|storage_settings)/, reason: 'made when the server was' },
   { where: /PATCH \{made\} .* \| body\.(created_by|worker)/, reason: 'a refused cancel shows the task as it is' },
 
   // Tasks and what they tell
   { where: /\| task\.progress_reports\.(sync|associating|unassociating|publish|reclaim)/, reason: 'reports of what is really done, with totals where they are known' },
   { where: /\| task\.error\.description: .*ErrorDetail\(/, reason: 'the sentence without the Python around it' },
-  { where: /(sync\/|content\/\w+\/\w+\/) \| task\.error\.description: /, reason: 'our words: what is wrong with which upstream, file or line' },
+  { where: /(sync\/|content\/\w+\/\w+\/) .* \| task\.error\.description: /, reason: 'our words: what is wrong with which upstream, file or line' },
 
   // Filters
   { where: /(publications|distributions)\/rpm\/rpm\/\?(with_)?content=\{v\} \| /, reason: 'a version is no content, and is refused in the same words everywhere' },
   { where: /repository_versions\/.*pulp_href__in/, reason: 'does not work in Pulp' },
-  { where: /checksum_type=nosuch \| /, reason: 'an unknown type is the type of no package' },
-  { where: /ordering=evr \| /, reason: 'versions are compared where it counts, not in lists' },
   { where: /ordering=(rate_limit|username) \| /, reason: 'settings of a remote cannot be sorted by' },
   { where: /contains_permission=.*,/, reason: 'a list may be given with commas too' },
 
@@ -62,7 +60,7 @@ export const known: readonly Known[] = [
   { where: /\| body: "403: Access forbidden\."/, reason: "a refusal does not name other guards and the program's classes" },
   { where: /\{"name":"\{run\}-x\d+","header_name":"a","header_value":"b","jq_filter"/, reason: 'a filter that can never match is refused when it is set' },
   { where: /^guards \| (GET|DELETE) \{header\} \| /, reason: 'a guard in use stays: Pulp deletes it, and opens what it guarded' },
-  { where: /"base_path":"\{run\}\/\/x"|-dist2","base_path":"\{run\}"\}/, reason: 'an empty segment is no path; Pulp takes it' },
+  { where: /"base_path":"\{run\}-odd\/\/x"/, reason: 'an empty segment is no path; Pulp takes it' },
   { where: /"password":"12345678901"/, reason: 'a shorter list of common passwords' },
   { where: /\{team\}users\/ .* \| body/, reason: 'what is wrong is said by field' },
   { where: /\{team\}list_roles/, reason: 'whoever makes a group owns it, as with everything else' },
@@ -81,6 +79,6 @@ export const known: readonly Known[] = [
   { where: /"range":"(nonsense|bytes=0-1,3-4)"/, reason: 'RFC 9110: what is not understood or not supported is ignored' },
   { where: /\/one\.txt .* \| (etag|last-modified) is there: true/, reason: 'more headers with a 416 or 412 do no harm' },
   { where: /PULP_MANIFEST \| body: /, reason: 'in the order of names, so that the same content gives the same bytes' },
-  { where: /-4\.1-1\.noarch\.rpm \| (accept-ranges|etag|last-modified|content-type)/, reason: 'an on-demand file is verified before it is sent, so that it has its headers the first time too' },
+  { where: /(\.rpm|vmlinuz).* \| (accept-ranges|etag is there|last-modified is there|content-type)/, reason: 'an on-demand file is verified before it is sent, so that it has its headers the first time too' },
   { where: /\.treeinfo \| |-(zoo|bare)\/ \| body: |repomd\.xml \| x-pulp-artifact-size/, reason: 'a tree is served as the upstream has it; Pulp writes it anew' },
 ]

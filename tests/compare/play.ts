@@ -146,19 +146,29 @@ function listAt(value: unknown, path: string): string[] {
   return Array.isArray(list) ? list.filter((each) => typeof each === 'string') : []
 }
 
-/** Deletes what was made, newest first; what is gone already is nobody's loss. The records of tasks stay. */
-export async function clean(scene: Scene): Promise<void> {
+/** Deletes what was made, newest first; what is gone already is nobody's loss. Returns the content that is left alone then. */
+export async function clean(scene: Scene): Promise<string[]> {
   const tasks = scene.made.filter((href) => href.startsWith(`${root}tasks/`))
   for (const href of tasks) for (const made of listAt(await finished(scene, href), 'created_resources')) note(scene, made)
   const content = scene.made.filter((href) => href.startsWith(`${root}content/`))
+  for (const href of scene.made) if (/versions\/\d+\/$/.test(href)) content.push(...(await contentOf(scene, href)))
   const others = scene.made.filter((href) => !/\/(content|tasks|task-groups|versions)\//.test(href))
-  const deleting = await Promise.all(
-    others.reverse().map(async (href) => (await send(scene, { ask: `DELETE ${href}` })).body),
-  )
-  for (const body of deleting) if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
-  if (content.length > 0) {
-    const json = { content_hrefs: content, orphan_protection_time: 0 }
-    const { body } = await send(scene, { ask: 'POST orphans/cleanup/', json })
+  for (const href of others.reverse()) {
+    const { body } = await send(scene, { ask: `DELETE ${href}` })
     if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
   }
+  return content
+}
+
+async function contentOf(scene: Scene, version: string): Promise<string[]> {
+  const { body } = await send(scene, { ask: `GET content/?repository_version=${version}&fields=pulp_href&limit=1000` })
+  const results = valueAt(body, 'results')
+  return Array.isArray(results) ? results.map(({ pulp_href }) => pulp_href) : []
+}
+
+/** Deletes content that is in no repository any more, and with it every artifact that nothing holds. */
+export async function cleanContent(scene: Scene, hrefs: readonly string[]): Promise<void> {
+  const json = { content_hrefs: [...new Set(hrefs)], orphan_protection_time: 0 }
+  const { body } = await send(scene, { ask: 'POST orphans/cleanup/', json })
+  if (valueAt(body, 'task')) await finished(scene, valueAt(body, 'task'))
 }

@@ -32,7 +32,7 @@ function filesOf(run: string): Record<string, Buffer> {
     Object.fromEntries(Object.entries(files).map(([path, bytes]) => [`${folder}/${path}`, bytes]))
   return {
     ...below('rpm', rpmRepository(run)),
-    ...below('rpm-plain', makeRepository({ packages: [{ name: `plain-${run}` }] })),
+    ...below('zoo', rpmRepository(`zoo-${run}`)),
     ...below('file', fileRepository({ 'one.txt': `one of ${run}`, 'sub/two.txt': `two of ${run}`, 'three.iso': `three of ${run}` })),
     ...below('file-wrong', fileRepository({ 'a.txt': `a of ${run}` }, { 'a.txt': `changed ${run}` })),
     'file-odd/PULP_MANIFEST': Buffer.from('this is no manifest\n'),

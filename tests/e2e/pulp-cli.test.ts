@@ -117,9 +117,11 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     assert.deepEqual(await find('--exclusive-resource', repository.pulp_href), [href])
     assert.deepEqual(await find('--shared-resource', remote.pulp_href, '--name', name), [href])
     assert.deepEqual(await find('--exclusive-resource', remote.pulp_href), [])
+    const asked = Date.now()
     await answer`task cancel --href ${href}`
     const task = await answer`task show --wait --href ${href}`
     assert.deepEqual([task.state, task.name, task.created_resources], ['canceled', name, []])
+    assert.ok(Date.parse(task.finished_at) - asked < 5_000, 'it does not go on waiting for its upstream')
     assert.deepEqual(await find('--state', 'CanCeled', '--worker', worker.pulp_href, '--started-after', '22/01/06'), [href])
     assert.equal((await answer`task summary`).canceled, 1)
     await answer`task purge --finished-before 2021-12-01T12:00:00 --state completed --state failed`

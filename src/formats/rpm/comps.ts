@@ -46,7 +46,9 @@ export function readComps(xml: Uint8Array): Described[] {
         .update(JSON.stringify(canonical(each)))
         .digest('hex')
       const meta = { ...(hasMatches ? {} : { id, name: textOf(each, 'name') ?? '' }), digest }
-      return [{ type, key: digest, slot: id, meta, entry: Buffer.from(text.slice(each.start, each.end)), files: [] }]
+      // As in Pulp, language packs of several uploads lie beside each other.
+      const slot = hasMatches ? digest : id
+      return [{ type, key: digest, slot, meta, entry: Buffer.from(text.slice(each.start, each.end)), files: [] }]
     }),
   )
 }
@@ -129,15 +131,26 @@ export function hasComps({ counts }: Pick<VersionView, 'counts'>): boolean {
   return kinds.some(({ type }) => counts[type])
 }
 
+/** The types of what a comps.xml holds. */
+export const compsTypes = kinds.map(({ type }) => type)
+
 /** Writes comps.xml: each element as its upstream or user wrote it. */
 export async function* renderComps(version: Pick<VersionView, 'units'>): AsyncGenerator<Uint8Array> {
   yield Buffer.from(
     '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE comps PUBLIC "-//Red Hat, Inc.//DTD Comps info//EN" "comps.dtd">\n<comps>\n',
   )
-  for (const { type } of kinds)
-    for await (const unit of version.units(type)) {
-      yield await unit.entry()
-      yield Buffer.from('\n')
-    }
+  for (const { type, element } of kinds) {
+    const entries: Buffer[] = []
+    for await (const unit of version.units(type)) entries.push(await unit.entry())
+    // There can only be one element of language packs.
+    if (element === 'langpacks' && entries.length > 1)
+      yield Buffer.from(`<langpacks>${entries.map(innerOf).join('')}</langpacks>\n`)
+    else for (const entry of entries) yield Buffer.concat([entry, Buffer.from('\n')])
+  }
   yield Buffer.from('</comps>\n')
+}
+
+function innerOf(element: Buffer): string {
+  const text = element.toString('utf8')
+  return text.slice(text.indexOf('>') + 1, text.lastIndexOf('</'))
 }

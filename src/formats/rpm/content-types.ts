@@ -154,8 +154,7 @@ const modulemdFields: Fields = {
   dependencies: anything('Modulemd dependencies.'),
   packages: {
     type: 'array',
-    nullable: true,
-    items: { type: 'href', format: 'uri', to: 'content:rpm.package' },
+    items: { type: 'href', format: 'uri', nullable: true, to: 'content:rpm.package' },
     description: "Modulemd artifacts' packages.",
   },
   profiles: anything('Modulemd profiles.'),
@@ -178,11 +177,19 @@ const modulemds: ContentType = {
   },
   ordering: [...Object.keys(modulemdFields).filter((name) => name !== 'packages'), 'digest', 'snippet'].sort(),
   heavy: modulemdHeavy,
+  members: {
+    field: 'packages',
+    type: 'rpm.package',
+    async slots(unit) {
+      const { artifacts } = await moduleEntry(unit)
+      return Array.isArray(artifacts) ? artifacts.filter((nevra) => typeof nevra === 'string') : []
+    },
+  },
   async view(unit, wanted) {
     const { digest: _, ...light } = unit.meta
     if (!modulemdHeavy.some(wanted)) return light
-    const { snippet: __, packages = [], ...rest } = await moduleEntry(unit)
-    return { ...light, ...rest, packages }
+    const { snippet: __, packages, ...rest } = await moduleEntry(unit)
+    return { ...light, ...rest, packages: packages ?? [] }
   },
   create: { from: 'json', fields: { ...modulemdFields, snippet: snippet('Modulemd snippet') } },
 }
@@ -260,10 +267,8 @@ const distributionTrees: ContentType = {
   fields: treeFields,
   filters: {},
   ordering: [],
-  view: ({ meta }) => ({
-    ...Object.fromEntries(Object.keys(treeFields).map((name) => [name, meta[name]])),
-    images: (meta['images'] as object[]).map((image) => ({ ...image, artifact: null })),
-  }),
+  artifactsIn: 'images',
+  view: ({ meta }) => Object.fromEntries(Object.keys(treeFields).map((name) => [name, meta[name]])),
 }
 
 const metadataFiles: ContentType = {

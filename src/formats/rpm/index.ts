@@ -1,5 +1,6 @@
 import type { Format, RepositorySettings } from '../../core/format.ts'
 import { checkPublication, checkRemote, checkRepository, checkSync, syncPolicy } from './checks.ts'
+import { compsTypes } from './comps.ts'
 import { otherContentTypes } from './content-types.ts'
 import { unitsToCopy } from './copy-units.ts'
 import { distributionFields, packages, publicationFields, remoteFields, repositoryFields, syncFields } from './declarations.ts'
@@ -55,7 +56,68 @@ export const rpm: Format = {
   distributionFiles: [repoConfigName],
   headers: (path) => (/(^|\/)repomd\.xml(\.asc|\.key)?$/.test(path) ? { 'Cache-Control': 'no-cache' } : undefined),
 
+  findSuperseded: (candidates) => findOldPackages(candidates, 1, { modular: true }),
+
   actions: [
+    {
+      path: 'rpm/comps',
+      operationId: 'rpm_comps_upload',
+      summary: 'Upload comps.xml',
+      schema: 'CompsXml',
+      lenient: true,
+      fields: {
+        file: {
+          type: 'string',
+          format: 'binary',
+          required: true,
+          description: 'A comps.xml file, whose groups, categories, environments and language packs become content.',
+        },
+        repository: {
+          type: 'href',
+          to: 'repository:rpm.rpm',
+          writeOnly: true,
+          description: 'The repository that they are added to.',
+        },
+        replace: {
+          type: 'boolean',
+          writeOnly: true,
+          description: 'Whether what the repository has of other comps.xml files goes.',
+        },
+      },
+      task: 'pulp_rpm.app.tasks.comps.upload_comps',
+      kind: 'upload-content',
+      resources: ({ repository }) => ({ exclusive: typeof repository === 'string' ? [repository] : [], shared: [] }),
+      args: ({ replace }) => ({ type: 'rpm.comps', fields: {}, replaces: replace === true ? compsTypes : [] }),
+    },
+    {
+      path: 'rpm/prune',
+      operationId: 'rpm_prune_prune_packages',
+      summary: 'Prune old packages',
+      schema: 'PrunePackages',
+      lenient: true,
+      fields: {
+        repo_hrefs: {
+          type: 'array',
+          items: { type: 'string', minLength: 1 },
+          required: true,
+          description: "The repositories whose latest version is pruned; ['*'] for all.",
+        },
+        keep_days: {
+          type: 'integer',
+          format: 'int64',
+          default: 14,
+          minimum: 0,
+          description: 'Old versions of packages that came to a repository longer ago go; 0 keeps none of them.',
+        },
+        dry_run: { type: 'boolean', default: false, description: 'Only tells how many it would be.' },
+      },
+      task: 'pulp_rpm.app.tasks.prune.prune_packages',
+      group: 'Prune old Packages.',
+      kind: 'prune',
+      resources: () => ({ exclusive: [], shared: [] }),
+      locks: ['/api/v3/rpm/prune/'],
+      args: () => ({ task: 'pulp_rpm.app.tasks.prune.prune_repo_packages', code: 'rpm.package.prune' }),
+    },
     {
       path: 'rpm/copy',
       operationId: 'copy_content',

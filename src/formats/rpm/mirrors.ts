@@ -83,8 +83,7 @@ async function downloadFromMirrors(
   for (const [index, base] of bases.slice(0, mostMirrors).entries()) {
     try {
       const repomd = await downloadRepomd(upstream, base, signal)
-      if (!expected || (await matches(repomd, expected)))
-        return { bases: bases.slice(index, index + mostMirrors), repomd }
+      if (!expected || (await matches(repomd, expected))) return { bases: bases.slice(index, index + mostMirrors), repomd }
       await repomd[Symbol.asyncDispose]()
       failures.push(new Failure('integrity', `The repomd.xml of ${base.host} is not the one that the metalink names.`))
     } catch (error) {

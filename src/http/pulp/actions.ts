@@ -1,10 +1,12 @@
 import { saveBlob } from '../../core/content.ts'
 import type { Format, FormatAction } from '../../core/format.ts'
-import { closeTaskGroup, createTaskGroup, dispatchTask } from '../../core/tasks.ts'
+import { prnOf } from '../../core/names.ts'
+import { createTaskGroup, dispatchTask } from '../../core/tasks.ts'
 import type { Staged } from '../../store/blobs.ts'
 import { contentTargets } from './content-targets.ts'
 import { apiRoot, findTarget, hrefOf } from './hrefs.ts'
-import { invalid } from './invalid.ts'
+import { permitUpload } from './content.ts'
+import { invalid, invalidField } from './invalid.ts'
 import { postponed, taskAnswer, taskGroupAnswer } from './operations.ts'
 import { permitCopy } from './permit.ts'
 import type { Answer, Call, Endpoint, Target } from './resource.ts'
@@ -22,11 +24,12 @@ export function actionEndpoints(format: Format): Endpoint[] {
     body: {
       schema: action.schema,
       fields: action.fields,
+      lenient: action.lenient === true,
       form: Object.values(action.fields).some(({ format: kind }) => kind === 'binary'),
     },
     answers: { 202: action.group ? taskGroupAnswer : taskAnswer },
     allow: 'authenticated',
-    run: (call) => start(call, action),
+    run: (call) => start(call, format, action),
   }))
 }
 
@@ -36,17 +39,17 @@ const tagOf = (path: string) =>
     .map((word) => word[0]!.toUpperCase() + word.slice(1))
     .join(': ')
 
-async function start(call: Call, action: FormatAction): Promise<Answer> {
+async function start(call: Call, format: Format, action: FormatAction): Promise<Answer> {
   const raw = Object.fromEntries(Object.entries(call.body).map(([name, value]) => [name, isTarget(value) ? value.prn : value]))
   const { exclusive, shared } = action.resources(raw)
   const locks = { exclusive: await prnsOf(call, exclusive), shared: await prnsOf(call, shared) }
   await permitCopy(call, locks.exclusive, locks.shared)
-  const args = action.kind === 'copy' ? await copyArguments(call) : await plainArguments(call)
-  const task = { name: action.task, kind: action.kind, args, ...locks }
+  const args = { ...(await (argumentsOf[action.kind] ?? plainArguments)(call, format)), ...action.args?.(raw) }
+  const held = { ...locks, exclusive: [...locks.exclusive, ...(action.locks ?? [])] }
+  const task = { name: action.task, kind: action.kind, args, ...held }
   if (!action.group) return postponed(call, task)
-  const group = await createTaskGroup(call.ctx.db, action.summary)
+  const group = await createTaskGroup(call.ctx.db, action.group)
   await dispatchTask(call.ctx, { ...task, userId: call.user!.id, cid: call.cid, groupId: group.id })
-  await closeTaskGroup(call.ctx.db, group.id)
   return { status: 202, body: { task_group: hrefOf(call.registry, 'task_group', group) } }
 }
 
@@ -66,6 +69,54 @@ async function repositoryNamed(call: Call, name: string): Promise<string> {
   if (found === 'unknown') throw invalid([`URI not valid: ${name}`])
   if (typeof found === 'string') throw invalid([`URI ${name} not found for repository.`])
   return found.prn
+}
+
+/** How the arguments of a kind of work are found in a body that has them in another form. */
+const argumentsOf: Readonly<Record<string, (call: Call, format: Format) => Promise<Record<string, unknown>>>> = {
+  copy: copyArguments,
+  prune: pruneArguments,
+  async 'upload-content'(call, format) {
+    await permitUpload(call, format, call.body['repository'])
+    return plainArguments(call)
+  },
+}
+
+/** The arguments of core/prune.ts. */
+async function pruneArguments(call: Call, format: Format): Promise<Record<string, unknown>> {
+  const {
+    repo_hrefs: names,
+    keep_days: keepDays,
+    dry_run: dryRun,
+  } = call.body as {
+    repo_hrefs: string[]
+    keep_days: number
+    dry_run: boolean
+  }
+  const repositories = await repositoriesNamed(call, format, names)
+  await permitCopy(
+    call,
+    repositories.map((row) => prnOf(call.ctx.formats, 'repository', row)),
+    [],
+  )
+  return { repositoryIds: repositories.map(({ id }) => id), keepDays, dryRun }
+}
+
+/** Repositories of a format by their hrefs or PRNs; `*` is all of them. Throws Failure invalid. */
+async function repositoriesNamed(call: Call, format: Format, names: readonly string[]) {
+  const wrong = (message: string) => invalidField('repo_hrefs', message)
+  if (names.length === 0) throw wrong('Must not be [].')
+  if (names.includes('*') && names.length > 1) throw wrong("Can't specify specific HREFs when using '*'")
+  const type = `${format.name}.${format.pulp.type}`
+  const all = call.ctx.db.selectFrom('repository').select(['id', 'uuid', 'type']).where('type', '=', type).orderBy('id')
+  if (names[0] === '*') return all.execute()
+  const ids = new Set<number>()
+  for (const name of names) {
+    const found = await findTarget(call, name, [`repository:${type}`])
+    if (found === 'unknown') throw wrong(`URI not valid: ${name}`)
+    if (typeof found === 'string') throw wrong(`URI ${name} not found for ${format.name}repository.`)
+    ids.add(found.id)
+  }
+  return all.where('id', 'in', [...ids]).execute()
 }
 
 /** Values of a body as a task's arguments: what hrefs name by id, files as digests of kept blobs. */

@@ -1,6 +1,8 @@
 import { type RawBuilder, sql, type SqlBool } from 'kysely'
 import { saveBlob, unitsOf } from '../../core/content.ts'
-import type { ContentType, Format } from '../../core/format.ts'
+import type { ContentType, Format, Unit } from '../../core/format.ts'
+import { membersOf } from '../../core/members.ts'
+import { prnOf } from '../../core/names.ts'
 import { repositoryPermission } from '../../core/roles.ts'
 import { isAllowed } from '../../core/auth.ts'
 import type { Counts } from '../../core/versions.ts'
@@ -9,10 +11,11 @@ import { now } from '../../lib/time.ts'
 import type { Staged } from '../../store/blobs.ts'
 import { type Db, engineOf, jsonText } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
+import { artifacts } from './artifacts.ts'
 import { baseFields, type Column, type FilterLookup, labelFilter, lookups } from './filters.ts'
 import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
-import { onlyByKey, visibleTo } from './list.ts'
+import { onlyByKey, showRows, visibleTo } from './list.ts'
 import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
 import type { BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
 import { checkLabels, labelsField } from './settings.ts'
@@ -199,17 +202,40 @@ async function showContent(call: Call, rows: readonly Row<'content'>[], wanted: 
     units.map(async (unit, index) => ({
       pulp_labels: JSON.parse(rows[index]!.labels),
       ...filesOf(call, type, blobs.get(unit.id) ?? []),
-      ...(await withHrefs(call, type, await type.view(unit, wanted))),
+      ...(await withLinks(call, type, unit, await type.view(unit, wanted), wanted)),
     })),
   )
 }
 
-/** What units name by PRN, in the words of the API. */
-async function withHrefs(call: Call, { fields }: ContentType, view: Record<string, unknown>): Promise<Record<string, unknown>> {
-  const hrefs = { ...view }
-  for (const [name, value] of Object.entries(view))
-    if (fields[name]?.items?.type === 'href' && Array.isArray(value)) hrefs[name] = await hrefsOfPrns(call, value)
-  return hrefs
+/** A view with what it names: other content by href instead of PRN, what the unit is made of, the artifacts of its files. */
+async function withLinks(
+  call: Call,
+  { fields, members, artifactsIn }: ContentType,
+  unit: Unit,
+  view: Record<string, unknown>,
+  wanted: (field: string) => boolean,
+): Promise<Record<string, unknown>> {
+  const linked = { ...view }
+  if (members && wanted(members.field)) {
+    const made = await membersOf(call.ctx.db, members, unit)
+    const prns = made.map((row) => prnOf(call.ctx.formats, 'content', row))
+    linked[members.field] = [...new Set([...(view[members.field] as string[]), ...prns])]
+  }
+  if (artifactsIn && wanted(artifactsIn))
+    linked[artifactsIn] = await withArtifacts(call, unit, view[artifactsIn] as { path: string }[])
+  for (const [name, value] of Object.entries(linked))
+    if (fields[name]?.items?.type === 'href' && Array.isArray(value)) linked[name] = await hrefsOfPrns(call, value)
+  return linked
+}
+
+async function withArtifacts(call: Call, { files }: Unit, items: readonly { path: string }[]) {
+  const digestOf = new Map(files.map(({ path, sha256 }) => [path, sha256]))
+  const digests = items.flatMap(({ path }) => digestOf.get(path) ?? [])
+  const rows = digests.length > 0 ? await call.ctx.db.selectFrom('blob').selectAll().where('sha256', 'in', digests).execute() : []
+  // Fields that the query names are fields of the content.
+  const shown = await showRows({ ...call, query: new URLSearchParams() }, artifacts, rows)
+  const artifactOf = new Map(shown.map((artifact, index) => [rows[index]!.sha256, artifact]))
+  return items.map((item) => ({ ...item, artifact: artifactOf.get(digestOf.get(item.path) ?? '') ?? null }))
 }
 
 function filesOf(call: Call, { files }: ContentType, blobs: readonly FileOfContent[]): Record<string, unknown> {
@@ -334,7 +360,7 @@ function prnsIn(value: unknown): unknown {
 }
 
 /** Whoever is no administrator must put the content into a repository that they may change. */
-async function permitUpload(call: Call, format: Format, repository: Target | undefined): Promise<void> {
+export async function permitUpload(call: Call, format: Format, repository: Target | undefined): Promise<void> {
   const user = call.user!
   if (user.isSuperuser) return
   if (!repository) throw invalid(['Destination upload repository was not provided.'])

@@ -10,7 +10,8 @@ const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
 /** Artifacts, uploads, tasks. */
 export function uploads(run: string): Group[] {
   const one = `artifact one of ${run}`
-  const chunks = ['0123456789', 'abcdef']
+  // 16 bytes that no other run has.
+  const chunks = [`${run}-`, 'abcdef']
   const sending = (bytes: string, range?: string, more: Record<string, string> = {}): Step => ({
     ask: 'PUT {upload}',
     parts: { file: { bytes, name: 'chunk' }, ...more },
@@ -191,7 +192,7 @@ export function fileContent(run: string): Group[] {
           pulp_type__in: 'file.file,rpm.package',
           ordering: ['pulp_created', 'nosuch'],
         }, { sorted: true, only: ['count', 'results', 'ordering'] }),
-        get('artifacts/?repository_version={v2}&fields=sha256', { sorted: true }),
+        get('artifacts/?repository_version={v2}&fields=sha256&ordering=sha256'),
         get('repositories/file/file/?with_content={a}&fields=name'),
         get('repositories/file/file/?latest_with_content={b}&fields=name'),
         get('repositories/?latest_with_content={c}&name={run}-files&fields=name'),
@@ -210,7 +211,7 @@ export function fileContent(run: string): Group[] {
         post('orphans/cleanup/', { content_hrefs: [] }),
         post('orphans/cleanup/', { orphan_protection_time: 'x' }),
         post('orphans/cleanup/', { bogus: 1 }),
-        done(post('orphans/cleanup/', { content_hrefs: ['{e}'], orphan_protection_time: 100 })),
+        done(post('orphans/cleanup/', { content_hrefs: ['{e}'], orphan_protection_time: 2000 })),
         get('{e}?fields=relative_path'),
         post('repair/', { verify_checksums: 'perhaps' }),
       ],
@@ -278,7 +279,7 @@ export function fileContent(run: string): Group[] {
             { name: '', base_path: '' },
             { name: 'x', base_path: '/{run}' },
             { name: 'x', base_path: '{run}/' },
-            { name: 'x', base_path: '{run}//x' },
+            { name: 'x', base_path: '{run}-odd//x' },
             { name: 'x', base_path: '{run} x' },
             { name: 'x', base_path: '{run}/../x', bogus: 1 },
             { name: 'x', base_path: 'x', publication: 'nonsense' },

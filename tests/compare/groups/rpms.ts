@@ -238,7 +238,7 @@ function copying(): Step[] {
 function publishing(): Step[] {
   const at = '/pulp/content/{run}-zoo'
   return [
-    post('remotes/rpm/rpm/', { name: '{run}-zoo', url: '{upstream}/rpm/', policy: 'on_demand' }, { save: { remote: 'pulp_href' } }),
+    post('remotes/rpm/rpm/', { name: '{run}-zoo', url: '{upstream}/zoo/', policy: 'on_demand' }, { save: { remote: 'pulp_href' } }),
     post('repositories/rpm/rpm/', { name: '{run}-zoo', remote: '{remote}' }, { save: { repo: 'pulp_href' } }),
     done(post('{repo}sync/', {}), { v: 'created_resources.0' }),
     ...each([
@@ -281,11 +281,11 @@ function publishing(): Step[] {
     get(`${at}/Packages/`),
     get(`${at}/Packages/b/`),
     get(`${at}/Packages/b`),
-    get(`${at}/Packages/b/bear-{run}-4.1-1.noarch.rpm`),
-    head(`${at}/Packages/b/bear-{run}-5.0-1.noarch.rpm`),
-    get(`${at}/Packages/b/bear-{run}-5.0-1.noarch.rpm`, { headers: { range: 'bytes=2-4' } }),
-    get(`${at}/Packages/b/bear-{run}-5.0-1.noarch.rpm`),
-    get(`${at}/bear-{run}-5.0-1.noarch.rpm`),
+    get(`${at}/Packages/b/bear-zoo-{run}-4.1-1.noarch.rpm`),
+    head(`${at}/Packages/b/bear-zoo-{run}-5.0-1.noarch.rpm`),
+    get(`${at}/Packages/b/bear-zoo-{run}-5.0-1.noarch.rpm`, { headers: { range: 'bytes=2-4' } }),
+    get(`${at}/Packages/b/bear-zoo-{run}-5.0-1.noarch.rpm`),
+    get(`${at}/bear-zoo-{run}-5.0-1.noarch.rpm`),
     get(`${at}/repodata/nosuch`),
     head(`${at}/repodata/repomd.xml`),
     get(`${at}/.treeinfo`),
