@@ -21,6 +21,7 @@ export async function bench(): Promise<void> {
     for (let index = 0; index < repositories; index++) {
       const name = `r${index}`
       const repository = await api.create<Repository>('repositories/file/file/', { name })
+      await api.act(`${repository.pulp_href}modify/`, { add_content_units: [content.pulp_href] })
       const body = {
         name,
         base_path: `${name}/20261101T020000`,

@@ -55,7 +55,10 @@ stack.defer(() => serving.close())
 const ours: Server = { url: serving.url, admin: () => basic('admin', adminPassword), credentials: ['admin', adminPassword] }
 const theirs = await openPulp(pulpUrl.replace(/\/$/, ''), options.username, options.password)
 
-const built = await buildRpms(directory, [{ name: `${run}-built` }, { name: `${run}-rich`, epoch: 2, lines: ['Requires: (a or b)', 'Recommends: c'] }])
+const built = await buildRpms(directory, [
+  { name: `${run}-built` },
+  { name: `${run}-rich`, epoch: 2, lines: ['Requires: (a or b)', 'Recommends: c'] },
+])
 const packages = await Promise.all(built.toSorted().map((name) => readFile(join(directory, name))))
 const groups: Group[] = [
   ...rpms(run, packages),
@@ -84,7 +87,8 @@ const seconds = Math.round(performance.now() / 1000)
 console.log(
   `${counts.unexplained} differences in ${counts.calls} calls, and ${counts.explained} that are known (--all shows them). ${seconds} s.`,
 )
-if (options.group === '') for (const each of known) if (!used.has(each)) console.log(`No longer seen: ${each.where.source}: ${each.reason}`)
+if (options.group === '')
+  for (const each of known) if (!used.has(each)) console.log(`No longer seen: ${each.where.source}: ${each.reason}`)
 process.exitCode = counts.unexplained === 0 ? 0 : 1
 
 /** A session spares the Pulp a password hash per request. */
@@ -151,6 +155,10 @@ function describe(line: string, difference: string): string[] {
 
 function titleOf({ ask, json, form, parts, raw, headers, as }: Step): string {
   const sent = json ?? form ?? (parts && Object.keys(parts)) ?? raw?.bytes
-  const said = [sent === undefined ? '' : JSON.stringify(sent).slice(0, 200), headers ? JSON.stringify(headers) : '', as ? `as ${as}` : '']
+  const said = [
+    sent === undefined ? '' : JSON.stringify(sent).slice(0, 200),
+    headers ? JSON.stringify(headers) : '',
+    as ? `as ${as}` : '',
+  ]
   return [ask, ...said.filter(Boolean)].join(' ')
 }

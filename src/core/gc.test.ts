@@ -305,7 +305,10 @@ forEachDatabase((engine, _open, make) => {
     const ctx = await open(t)
     const upload = await createUpload(ctx, 10)
     const whole = sha256('helloworld')
-    const [late, early] = [{ offset: 5, size: 5, sha256: sha256('world') }, { offset: 0, size: 5 }]
+    const [late, early] = [
+      { offset: 5, size: 5, sha256: sha256('world') },
+      { offset: 0, size: 5 },
+    ]
     await writeChunk(ctx, upload, late, chunks('world'))
     await addChunk(ctx, upload, late)
     assert.equal(
@@ -338,7 +341,10 @@ forEachDatabase((engine, _open, make) => {
   test(`${engine}: a chunk that is not what it says is refused, and spoils nothing`, async (t) => {
     const ctx = await open(t)
     const upload = await createUpload(ctx, 10)
-    const [late, early] = [{ offset: 5, size: 5 }, { offset: 0, size: 5 }]
+    const [late, early] = [
+      { offset: 5, size: 5 },
+      { offset: 0, size: 5 },
+    ]
     await writeChunk(ctx, upload, late, chunks('world'))
     await addChunk(ctx, upload, late)
     const refused = (offset: number, size: number, bytes: string, sha?: string) =>

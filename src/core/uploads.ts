@@ -34,12 +34,7 @@ export interface Chunk {
 }
 
 /** Writes a chunk, which counts when it is added. Throws Failure invalid when it is not what it says or does not fit. */
-export async function writeChunk(
-  ctx: Ctx,
-  upload: Row<'upload'>,
-  chunk: Chunk,
-  bytes: AsyncIterable<Uint8Array>,
-): Promise<void> {
+export async function writeChunk(ctx: Ctx, upload: Row<'upload'>, chunk: Chunk, bytes: AsyncIterable<Uint8Array>): Promise<void> {
   if (chunk.offset + chunk.size > upload.size) throw new Failure('invalid', 'End byte is greater than upload size.')
   await mkdir(directoryOf(ctx), { recursive: true })
   const { size, sha256 } = await writeAt(pathOf(ctx, upload), chunk, bytes)

@@ -21,18 +21,20 @@ function normalizeText({ server, variables }: Scene, text: string): string {
   for (const [name, value] of variables)
     if (/\/(users|groups)\/\d+\/$/.test(value)) result = result.replaceAll(value, `<${name}>`)
   const names = new Map([...variables].map(([name, value]) => [idOf(value), name]))
-  return result
-    .replace(uuid, (id) => `<${names.get(id) ?? 'uuid'}>`)
-    .replace(/\/(users|groups|roles)\/\d+\//g, '/$1/<id>/')
-    .replace(/prn:(auth|core)\.(\w+):\d+(?![\w-])/g, 'prn:$1.$2:<id>')
-    .replace(/\b[0-9a-f]{32}\b/g, '<32 hex digits>')
-    .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?/g, (time, fraction: string, zone: string) =>
-      Math.abs(Date.parse(zone ? time : `${time}Z`) - Date.now()) < hour ? `<now, ${fraction?.length ?? 0}${zone}>` : time,
-    )
-    .replace(/\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d/g, '<now>')
-    // Directories have no size of their own.
-    .replace(/(\/<\/a>)[^\n]+/g, '$1')
-    .replace(/<\/html>\n$/, '</html>')
+  return (
+    result
+      .replace(uuid, (id) => `<${names.get(id) ?? 'uuid'}>`)
+      .replace(/\/(users|groups|roles)\/\d+\//g, '/$1/<id>/')
+      .replace(/prn:(auth|core)\.(\w+):\d+(?![\w-])/g, 'prn:$1.$2:<id>')
+      .replace(/\b[0-9a-f]{32}\b/g, '<32 hex digits>')
+      .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?/g, (time, fraction: string, zone: string) =>
+        Math.abs(Date.parse(zone ? time : `${time}Z`) - Date.now()) < hour ? `<now, ${fraction?.length ?? 0}${zone}>` : time,
+      )
+      .replace(/\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d/g, '<now>')
+      // Directories have no size of their own.
+      .replace(/(\/<\/a>)[^\n]+/g, '$1')
+      .replace(/<\/html>\n$/, '</html>')
+  )
 }
 
 /** The uuid that an href or a PRN ends with. */

@@ -75,11 +75,17 @@ export function basic(username: string, password: string): Record<string, string
   return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` }
 }
 
-function bodyOf(scene: Scene, step: Step): { headers?: Record<string, string>; body?: Exclude<RequestInit['body'], null | undefined> } {
+function bodyOf(
+  scene: Scene,
+  step: Step,
+): { headers?: Record<string, string>; body?: Exclude<RequestInit['body'], null | undefined> } {
   if (step.json !== undefined)
     return { headers: { 'content-type': 'application/json' }, body: JSON.stringify(fillAll(scene, step.json)) }
   if (step.raw)
-    return { ...(step.raw.type && { headers: { 'content-type': step.raw.type } }), body: Buffer.from(fill(scene, step.raw.bytes)) }
+    return {
+      ...(step.raw.type && { headers: { 'content-type': step.raw.type } }),
+      body: Buffer.from(fill(scene, step.raw.bytes)),
+    }
   if (step.form) {
     const filled = Object.entries(step.form).map(([name, value]): [string, string] => [name, fill(scene, value)])
     return { body: new URLSearchParams(filled) }
@@ -92,7 +98,12 @@ function bodyOf(scene: Scene, step: Step): { headers?: Record<string, string>; b
 
 function appendPart(scene: Scene, form: FormData, name: string, part: string | Part): void {
   if (typeof part === 'string') form.append(name, fill(scene, part))
-  else form.append(name, new Blob([typeof part.bytes === 'string' ? fill(scene, part.bytes) : new Uint8Array(part.bytes)]), part.name)
+  else
+    form.append(
+      name,
+      new Blob([typeof part.bytes === 'string' ? fill(scene, part.bytes) : new Uint8Array(part.bytes)]),
+      part.name,
+    )
 }
 
 function fill({ variables }: Scene, text: string): string {

@@ -47,7 +47,11 @@ function ask(method: string, path: string, json: unknown, more: More): Step {
 
 /** One step for each of these bodies. A name or base path `x` is another one in each, or one that is taken by mistake would hide what is wrong. */
 export function each(bodies: readonly object[], step: (body: object) => Step): Step[] {
-  return bodies.map((body) => step(Object.fromEntries(Object.entries(body).map(([name, value]) => [name, value === 'x' && isName(name) ? fresh() : value]))))
+  return bodies.map((body) =>
+    step(
+      Object.fromEntries(Object.entries(body).map(([name, value]) => [name, value === 'x' && isName(name) ? fresh() : value])),
+    ),
+  )
 }
 
 let serial = 0

@@ -33,7 +33,10 @@ function filesOf(run: string): Record<string, Buffer> {
   return {
     ...below('rpm', rpmRepository(run)),
     ...below('zoo', rpmRepository(`zoo-${run}`)),
-    ...below('file', fileRepository({ 'one.txt': `one of ${run}`, 'sub/two.txt': `two of ${run}`, 'three.iso': `three of ${run}` })),
+    ...below(
+      'file',
+      fileRepository({ 'one.txt': `one of ${run}`, 'sub/two.txt': `two of ${run}`, 'three.iso': `three of ${run}` }),
+    ),
     ...below('file-wrong', fileRepository({ 'a.txt': `a of ${run}` }, { 'a.txt': `changed ${run}` })),
     'file-odd/PULP_MANIFEST': Buffer.from('this is no manifest\n'),
     'rpm-odd/repodata/repomd.xml': Buffer.from('this is no XML'),
@@ -57,7 +60,10 @@ function rpmRepository(run: string): Record<string, Buffer> {
     { name: `cat-${run}`, arch: 'x86_64', files: ['/usr/bin/cat', '/etc/cat/', '/etc/cat/rc'] },
     { name: `walrus-${run}`, release: '0.8.el9', arch: 'src', href: `Packages/w/walrus-${run}.src.rpm` },
   ]
-  const files = makeRepository({ packages, further: { group: comps(run), updateinfo: updateinfo(run), modules: modules(run), productid: run } })
+  const files = makeRepository({
+    packages,
+    further: { group: comps(run), updateinfo: updateinfo(run), modules: modules(run), productid: run },
+  })
   const image = Buffer.from(`a kernel of ${run}`)
   return { ...files, 'images/vmlinuz': image, '.treeinfo': Buffer.from(treeinfo(run, image)) }
 }

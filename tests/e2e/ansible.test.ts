@@ -166,7 +166,7 @@ forEachDatabase((engine, open) => {
     assert.equal(squeezer.changes().length, 41)
     for (const name of names.slice(0, 3)) assert.equal((await squeezer.present('repositories_rpm_rpm', { name })).name, name)
     assert.deepEqual(squeezer.changes(), [])
-    const all = (await squeezer.list('repositories_rpm_rpm')).map(({ name }) => name)
+    const all: string[] = (await squeezer.list('repositories_rpm_rpm')).map(({ name }) => name)
     assert.deepEqual(all.toSorted(), names.toSorted())
   })
 })

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { before, describe, test } from 'node:test'
+import { comps } from './around-packages.ts'
 import { type CallPulp, openPulpForks } from './pulp-forks.ts'
 import { missing, openFileScope, temporaryDirectory } from './run.ts'
 import { adminPassword, getContent, type Scope, startServer, type TestServer } from './server.ts'
@@ -12,9 +13,9 @@ import { makeNights, serveFiles, type Served } from './upstream.ts'
 
 const skip = await missing('pulp', 'rpmbuild', 'createrepo_c', 'modifyrepo_c')
 const scope = openFileScope()
-const hold = Promise.withResolvers<void>()
+const endless = { asked: Promise.withResolvers<void>(), answered: Promise.withResolvers<void>() }
 let server: TestServer
-let night: string
+let nights: string[]
 let packages: Served
 let files: Served
 let callPulp: CallPulp
@@ -73,16 +74,18 @@ async function write(name: string, bytes: Buffer | string): Promise<string> {
 before(async () => {
   if (skip) return
   const directory = await temporaryDirectory(scope)
-  night = (await makeNights(directory))[0]!
-  packages = await serveFiles(scope, night)
+  nights = await makeNights(directory)
+  packages = await serveFiles(scope, nights[0]!)
   const texts = new Map(['one', 'two', 'three'].map((name) => [`${name}.txt`, Buffer.from(`the text ${name}\n`)]))
   const manifest = [...texts].map(([name, bytes]) => `${name},${sha256(bytes)},${bytes.length}\n`).join('')
   files = await serveFiles(scope, new Map([...texts, ['PULP_MANIFEST', Buffer.from(manifest)]]))
   files.intercept = async (path) => {
-    if (path === '/endless/PULP_MANIFEST') await hold.promise
+    if (path !== '/endless/PULP_MANIFEST') return false
+    endless.asked.resolve()
+    await endless.answered.promise
     return false
   }
-  scope.after(() => hold.resolve())
+  scope.after(() => endless.answered.resolve())
   server = await startServer(scope)
   callPulp = await openPulpForks(scope)
   pulp = await openCli(scope)
@@ -117,6 +120,7 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     assert.deepEqual(await find('--exclusive-resource', repository.pulp_href), [href])
     assert.deepEqual(await find('--shared-resource', remote.pulp_href, '--name', name), [href])
     assert.deepEqual(await find('--exclusive-resource', remote.pulp_href), [])
+    await endless.asked.promise
     const asked = Date.now()
     await answer`task cancel --href ${href}`
     const task = await answer`task show --wait --href ${href}`
@@ -299,14 +303,14 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     assert.deepEqual(namesOf(await list('package', ...named)), ['app', 'docs'])
 
     const file = 'lib-1.2-1.noarch.rpm'
-    await copyFile(join(night, 'Packages', file), join(pulp.directory, file))
+    await copyFile(join(nights[0]!, 'Packages', file), join(pulp.directory, file))
     const lib = await answer`rpm content upload --file ${file} --relative-path ${file}`
     assert.deepEqual([lib.name, lib.version], ['lib', '1.2'])
     await answer`rpm repository create --name uploaded`
     await answer`rpm repository content add --repository uploaded --package-href ${lib.pulp_href}`
     await mkdir(join(pulp.directory, 'many'))
     for (const each of ['docs-1.0-1.noarch.rpm', 'tool-1.0-1.x86_64.rpm'])
-      await copyFile(join(night, 'Packages', each), join(pulp.directory, 'many', each))
+      await copyFile(join(nights[0]!, 'Packages', each), join(pulp.directory, 'many', each))
     await aside`rpm content upload --repository rpm:rpm:uploaded --directory many --use-temp-repository`
     const uploaded = async () => namesOf(await answer`rpm repository content list --repository uploaded`).sort()
     assert.deepEqual(await uploaded(), ['docs', 'lib', 'tool'])
@@ -317,6 +321,28 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     await write('advisory.json', JSON.stringify(advisory))
     assert.equal((await answer`rpm content -t advisory upload --file advisory.json`).id, advisory.id)
     assert.equal((await answer`rpm content -t advisory list --id ${advisory.id}`).length, 1)
+  })
+
+  test('takes comps files, and prunes old packages', async () => {
+    const { answer, refusal } = pulp
+    await answer`rpm repository create --name grouped`
+    await write('comps.xml', comps)
+    const units = ['packagegroups', 'packagegroups', 'packagecategories', 'packageenvironments', 'packagelangpacks']
+    const task = await answer`rpm comps-upload --file comps.xml --repository grouped`
+    const made = task.created_resources.map((href: string) => href.split('/').at(-3))
+    assert.deepEqual(made.toSorted(), [...units, 'versions'].toSorted())
+    for (const each of [1, 2]) {
+      const file = `app-${each}.0-1.noarch.rpm`
+      await copyFile(join(nights[each - 1]!, 'Packages', file), join(pulp.directory, file))
+      await answer`rpm content upload --file ${file} --relative-path ${file} --repository grouped`
+    }
+    const versions = async () =>
+      (await answer`rpm repository content list --repository grouped`).map(({ version }: any) => version).sort()
+    await answer`rpm prune-packages --repository rpm:rpm:grouped --keep-days 0 --dry-run`
+    assert.deepEqual(await versions(), ['1.0', '2.0'])
+    await answer`rpm prune-packages --repository rpm:rpm:grouped --keep-days 0`
+    assert.deepEqual(await versions(), ['2.0'])
+    assert.match(await refusal`rpm prune-packages --repository rpm:rpm:grouped --keep-days foo`, /foo/)
   })
 
   test('copies packages, and what they need if asked', async () => {

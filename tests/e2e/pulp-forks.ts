@@ -30,7 +30,7 @@ export async function openPulpForks(t: Scope): Promise<CallPulp> {
     child.kill()
     await exitOf(child)
   })
-  await Promise.race([once(child.stdout!, 'data'), endedEarly(exitOf(child))])
+  await Promise.race([once(child.stdout, 'data'), endedEarly(exitOf(child))])
   return async (call) => {
     const connection = connect(socket)
     connection.write(`${JSON.stringify(call)}\n`)

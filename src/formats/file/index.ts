@@ -51,7 +51,7 @@ export const file: Format = {
     progress.report('sync.downloading.metadata', 'Downloading Metadata', { done: 1, finished: true })
     if (staged.digests.sha256 === unchanged) return yield { kind: 'fingerprint', value: unchanged, unchanged: true }
 
-    const entries = parseManifest((await Buffer.concat(await staged.open().toArray())).toString('utf8'))
+    const entries = parseManifest(Buffer.concat(await staged.open().toArray()).toString('utf8'))
     progress.report('sync.parsing.metadata', 'Parsing Metadata Lines', {
       total: entries.length,
       done: entries.length,

@@ -113,7 +113,7 @@ async function repositoriesNamed(call: Call, format: Format, names: readonly str
   for (const name of names) {
     const found = await findTarget(call, name, [`repository:${type}`])
     if (found === 'unknown') throw wrong(`URI not valid: ${name}`)
-    if (typeof found === 'string') throw wrong(`URI ${name} not found for ${format.name}repository.`)
+    if (typeof found === 'string') throw wrong(`URI ${name} not found for ${format.pulp.model.toLowerCase()}repository.`)
     ids.add(found.id)
   }
   return all.where('id', 'in', [...ids]).execute()

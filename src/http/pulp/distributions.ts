@@ -210,7 +210,8 @@ async function checkPlace(db: Db, { name, base_path: path }: Call['body'], id: n
   const other = path === undefined ? undefined : await findOverlap(db, path, id)
   if (other?.base_path === path && other) problems['base_path'] = ['This field must be unique.']
   // Pulp raises this one as a dictionary inside the field's own error, so it is nested and no list.
-  else if (other) problems['base_path'] = { base_path: `Overlaps with existing distribution '${other.name}'` } as unknown as Problems
+  else if (other)
+    problems['base_path'] = { base_path: `Overlaps with existing distribution '${other.name}'` } as unknown as Problems
   if (name !== undefined && (await isNameTaken(db, 'distribution', name, id))) problems['name'] = ['This field must be unique.']
   if (Object.keys(problems).length > 0) throw invalid(problems)
 }

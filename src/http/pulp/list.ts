@@ -37,8 +37,8 @@ export async function listPage(call: Call & { resource: Resource }): Promise<Ans
   const known = resource.count ? await resource.count(call, asked.filters, asked.expression !== undefined) : undefined
   const count =
     known ?? Number((await plain.select(({ fn }) => fn.countAll<number>().as('count')).executeTakeFirstOrThrow()).count)
+  // Nothing is more than anything, as PostgreSQL has it.
   for (const { column, descending } of asked.order)
-    // Nothing is more than anything, as PostgreSQL has it.
     rows = rows.orderBy(columnOf(call.ctx.db, column), (by) => (descending ? by.desc().nullsFirst() : by.asc().nullsLast()))
   const page = offset >= count ? [] : await rows.orderBy(newestFirst).limit(limit).offset(offset).execute()
   return {

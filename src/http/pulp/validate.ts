@@ -18,7 +18,11 @@ export interface RawBody {
 }
 
 /** Checks and converts a body. What is not given is filled in with defaults unless it is a partial update. Throws Failure invalid. */
-export async function checkBody(call: Call, { fields, partial, lenient }: BodySchema, raw: RawBody): Promise<Record<string, any>> {
+export async function checkBody(
+  call: Call,
+  { fields, partial, lenient }: BodySchema,
+  raw: RawBody,
+): Promise<Record<string, any>> {
   const values: Record<string, any> = {}
   const problems: Record<string, Problems> = {}
   for (const [name, field] of Object.entries(fields)) {

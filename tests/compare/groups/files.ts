@@ -30,7 +30,10 @@ export function uploads(run: string): Group[] {
         post('artifacts/', undefined, { parts: { file: { bytes: one, name: 'f' }, size: '3' } }),
         post('artifacts/', undefined, { parts: { file: { bytes: one, name: 'f' }, size: 'x' } }),
         post('artifacts/', undefined, { parts: { file: { bytes: one, name: 'f' }, bogus: 'x' } }),
-        post('artifacts/', undefined, { parts: { file: { bytes: one, name: 'f' }, sha256: sha256(one) }, save: { one: 'pulp_href' } }),
+        post('artifacts/', undefined, {
+          parts: { file: { bytes: one, name: 'f' }, sha256: sha256(one) },
+          save: { one: 'pulp_href' },
+        }),
         post('artifacts/', undefined, { parts: { file: { bytes: one, name: 'f' } } }),
         get('{one}'),
         get(`artifacts/?sha256=${sha256(one)}`),
@@ -125,7 +128,9 @@ export function fileContent(run: string): Group[] {
         done(post(files, { relative_path: '{run}/c.txt', file_url: '{upstream}/single.txt' }), { c: 'created_resources.0' }),
         get('{c}'),
         done(post(files, { relative_path: '{run}/d.txt', file_url: '{upstream}/nosuch.txt' })),
-        done(post(files, undefined, { form: { relative_path: '{run}/e.txt', artifact: '{artifact}' } }), { e: 'created_resources.0' }),
+        done(post(files, undefined, { form: { relative_path: '{run}/e.txt', artifact: '{artifact}' } }), {
+          e: 'created_resources.0',
+        }),
         ...each(
           [
             { add_content_units: 'x' },
@@ -187,11 +192,16 @@ export function fileContent(run: string): Group[] {
         get(`${files}?relative_path={run}/e.txt&orphaned_for=0&fields=relative_path`),
         get(`${files}?relative_path={run}/e.txt&orphaned_for=100&fields=relative_path`),
         get('content/?repository_version={v2}', { sorted: true }),
-        ...filtered('content/', 'repository_version={v2}', {
-          pulp_type: ['file.file', 'rpm.package'],
-          pulp_type__in: 'file.file,rpm.package',
-          ordering: ['pulp_created', 'nosuch'],
-        }, { sorted: true, only: ['count', 'results', 'ordering'] }),
+        ...filtered(
+          'content/',
+          'repository_version={v2}',
+          {
+            pulp_type: ['file.file', 'rpm.package'],
+            pulp_type__in: 'file.file,rpm.package',
+            ordering: ['pulp_created', 'nosuch'],
+          },
+          { sorted: true, only: ['count', 'results', 'ordering'] },
+        ),
         get('artifacts/?repository_version={v2}&fields=sha256&ordering=sha256'),
         get('repositories/file/file/?with_content={a}&fields=name'),
         get('repositories/file/file/?latest_with_content={b}&fields=name'),
@@ -219,8 +229,16 @@ export function fileContent(run: string): Group[] {
     {
       name: 'file sync, publications, distributions',
       steps: [
-        post('remotes/file/file/', { name: '{run}-sync', url: '{upstream}/file/PULP_MANIFEST' }, { save: { remote: 'pulp_href', remoteprn: 'prn' } }),
-        post('repositories/file/file/', { name: '{run}-sync', remote: '{remote}' }, { save: { repo: 'pulp_href', repoprn: 'prn' } }),
+        post(
+          'remotes/file/file/',
+          { name: '{run}-sync', url: '{upstream}/file/PULP_MANIFEST' },
+          { save: { remote: 'pulp_href', remoteprn: 'prn' } },
+        ),
+        post(
+          'repositories/file/file/',
+          { name: '{run}-sync', remote: '{remote}' },
+          { save: { repo: 'pulp_href', repoprn: 'prn' } },
+        ),
         ...each(
           [
             {},
@@ -244,11 +262,23 @@ export function fileContent(run: string): Group[] {
         get('{mirror}versions/1/'),
         done(post('{mirror}sync/', { remote: '{remote}', mirror: true })),
         get(`${files}?repository_version={v1}&ordering=relative_path`),
-        post('remotes/file/file/', { name: '{run}-sync-gone', url: '{upstream}/nosuch/PULP_MANIFEST', max_retries: 0 }, { save: { gone: 'pulp_href' } }),
+        post(
+          'remotes/file/file/',
+          { name: '{run}-sync-gone', url: '{upstream}/nosuch/PULP_MANIFEST', max_retries: 0 },
+          { save: { gone: 'pulp_href' } },
+        ),
         done(post('{repo}sync/', { remote: '{gone}' })),
-        post('remotes/file/file/', { name: '{run}-sync-odd', url: '{upstream}/file-odd/PULP_MANIFEST' }, { save: { odd: 'pulp_href' } }),
+        post(
+          'remotes/file/file/',
+          { name: '{run}-sync-odd', url: '{upstream}/file-odd/PULP_MANIFEST' },
+          { save: { odd: 'pulp_href' } },
+        ),
         done(post('{repo}sync/', { remote: '{odd}' })),
-        post('remotes/file/file/', { name: '{run}-sync-wrong', url: '{upstream}/file-wrong/PULP_MANIFEST', max_retries: 0 }, { save: { wrong: 'pulp_href' } }),
+        post(
+          'remotes/file/file/',
+          { name: '{run}-sync-wrong', url: '{upstream}/file-wrong/PULP_MANIFEST', max_retries: 0 },
+          { save: { wrong: 'pulp_href' } },
+        ),
         done(post('{repo}sync/', { remote: '{wrong}' })),
         done(post(publications, { repository: '{repo}' }), { pub: 'created_resources.0' }),
         get('{pub}', { save: { pubprn: 'prn' } }),
@@ -295,10 +325,9 @@ export function fileContent(run: string): Group[] {
           ],
           (body) => post(distributions, body),
         ),
-        done(
-          post(distributions, { name: '{run}-dist', base_path: '{run}/one', publication: '{pub}', pulp_labels: { a: 'b' } }),
-          { dist: 'created_resources.0' },
-        ),
+        done(post(distributions, { name: '{run}-dist', base_path: '{run}/one', publication: '{pub}', pulp_labels: { a: 'b' } }), {
+          dist: 'created_resources.0',
+        }),
         get('{dist}'),
         ...each(
           [
@@ -333,7 +362,15 @@ export function fileContent(run: string): Group[] {
         get('distributions/?name__startswith={run}-dist&ordering=name&exclude_fields=no_content_change_since'),
         get('distributions/?base_path={run}/one&fields=name,base_url'),
         ...each(
-          [{ name: '{run}-dist2' }, { base_path: '{run}/onemore' }, { base_path: '/x' }, { publication: 'x' }, { bogus: 1 }, { repository: '{repo}' }, { name: null }],
+          [
+            { name: '{run}-dist2' },
+            { base_path: '{run}/onemore' },
+            { base_path: '/x' },
+            { publication: 'x' },
+            { bogus: 1 },
+            { repository: '{repo}' },
+            { name: null },
+          ],
           (body) => patch('{dist}', body),
         ),
         put('{dist}', { name: '{run}-dist' }),

@@ -9,20 +9,36 @@ export const guarded: readonly Group[] = [
   {
     name: 'guarded content',
     steps: [
-      post('remotes/file/file/', { name: '{run}-behind', url: '{upstream}/file/PULP_MANIFEST', policy: 'on_demand' }, { save: { remote: 'pulp_href' } }),
-      post('repositories/file/file/', { name: '{run}-behind', remote: '{remote}', autopublish: true }, { save: { repo: 'pulp_href' } }),
+      post(
+        'remotes/file/file/',
+        { name: '{run}-behind', url: '{upstream}/file/PULP_MANIFEST', policy: 'on_demand' },
+        { save: { remote: 'pulp_href' } },
+      ),
+      post(
+        'repositories/file/file/',
+        { name: '{run}-behind', remote: '{remote}', autopublish: true },
+        { save: { repo: 'pulp_href' } },
+      ),
       done(post('{repo}sync/', {})),
       post('users/', { username: '{run}-in', password }),
       post('users/', { username: '{run}-out', password }),
       post('contentguards/core/rbac/', { name: '{run}-behind' }, { save: { rbac: 'pulp_href' } }),
       post('{rbac}add_role/', { role: 'core.rbaccontentguard_downloader', users: ['{run}-in'] }),
-      post('contentguards/core/header/', { name: '{run}-behind-h', header_name: 'x-key', header_value: 'v' }, { save: { header: 'pulp_href' } }),
+      post(
+        'contentguards/core/header/',
+        { name: '{run}-behind-h', header_name: 'x-key', header_value: 'v' },
+        { save: { header: 'pulp_href' } },
+      ),
       post(
         'contentguards/core/header/',
         { name: '{run}-behind-j', header_name: 'x-id', header_value: 'v', jq_filter: '.a.b' },
         { save: { jq: 'pulp_href' } },
       ),
-      post('contentguards/core/composite/', { name: '{run}-behind-c', guards: ['{rbac}', '{header}'] }, { save: { any: 'pulp_href' } }),
+      post(
+        'contentguards/core/composite/',
+        { name: '{run}-behind-c', guards: ['{rbac}', '{header}'] },
+        { save: { any: 'pulp_href' } },
+      ),
       post('contentguards/core/composite/', { name: '{run}-behind-n', guards: [] }, { save: { none: 'pulp_href' } }),
       post('contentguards/core/content_redirect/', { name: '{run}-behind-r' }, { save: { redirect: 'pulp_href' } }),
       done(

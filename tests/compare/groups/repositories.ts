@@ -10,7 +10,11 @@ export const repositories: readonly Group[] = [
   {
     name: 'file repositories',
     steps: [
-      post('remotes/file/file/', { name: '{run}-repo', url: 'http://localhost/PULP_MANIFEST' }, { save: { remote: 'pulp_href', remoteprn: 'prn' } }),
+      post(
+        'remotes/file/file/',
+        { name: '{run}-repo', url: 'http://localhost/PULP_MANIFEST' },
+        { save: { remote: 'pulp_href', remoteprn: 'prn' } },
+      ),
       post('remotes/rpm/rpm/', { name: '{run}-repo-rpm', url: 'http://localhost/' }, { save: { rpmremote: 'pulp_href' } }),
       ...each(
         [
@@ -26,7 +30,7 @@ export const repositories: readonly Group[] = [
           { name: 'x', retain_repo_versions: 0 },
           { name: 'x', retain_repo_versions: 'abc' },
           { name: 'x', retain_repo_versions: 1.5 },
-          { name: 'x', retain_repo_versions: 99999999999999999999 },
+          { name: 'x', retain_repo_versions: 1e20 },
           { name: 'x', autopublish: 'perhaps' },
           { name: 'x', autopublish: null },
           { name: 'x', manifest: 5, retain_repo_versions: -1 },
@@ -38,14 +42,14 @@ export const repositories: readonly Group[] = [
           { name: 'x', pulp_labels: { a: 'x,y' } },
           { name: 'x', pulp_labels: { a: '(x)' } },
           { name: 'x', pulp_labels: { a: { b: 1 } } },
-          { name: 'x', pulp_labels: { 'ä': '' , '': 'x' } },
+          { name: 'x', pulp_labels: { ä: '', '': 'x' } },
           { name: 'x', remote: 'nonsense' },
           { name: 'x', remote: 5 },
-          { name: 'x', remote: '' , bogus: 1 },
+          { name: 'x', remote: '', bogus: 1 },
           { name: 'x', remote: `/pulp/api/v3/repositories/file/file/${absent}/` },
           { name: 'x', remote: `/pulp/api/v3/remotes/file/file/${absent}/` },
           { name: 'x', remote: '{rpmremote}' },
-          { name: 'x', pulp_href: '/a/', prn: 'x', pulp_created: 'y' , bogus: 1 },
+          { name: 'x', pulp_href: '/a/', prn: 'x', pulp_created: 'y', bogus: 1 },
           { name: `{run}\0`, bogus: 1 },
         ],
         (body) => post(file, body),
@@ -55,7 +59,14 @@ export const repositories: readonly Group[] = [
       post(rpm, { name: '{run}-repo-a' }),
       post(
         file,
-        { name: '{run}-repo-b (x)/y', description: 'Second', retain_repo_versions: 3, remote: '{remote}', autopublish: true, manifest: null },
+        {
+          name: '{run}-repo-b (x)/y',
+          description: 'Second',
+          retain_repo_versions: 3,
+          remote: '{remote}',
+          autopublish: true,
+          manifest: null,
+        },
         { save: { b: 'pulp_href' } },
       ),
       post(file, undefined, {
@@ -172,7 +183,7 @@ export const repositories: readonly Group[] = [
           { name: 'x', package_signing_fingerprint: 'x'.repeat(41) },
           { name: 'x', package_signing_fingerprint: 'nosuch', bogus: 1 },
           { name: 'x', gpgcheck: 2 },
-          { name: 'x', gpgcheck: 1, repo_gpgcheck: 0 , bogus: 1 },
+          { name: 'x', gpgcheck: 1, repo_gpgcheck: 0, bogus: 1 },
           { name: 'x', sqlite_metadata: true },
           { name: 'x', metadata_checksum_type: 'sha256' },
         ],

@@ -33,12 +33,18 @@ export function rpms(run: string, built: readonly Buffer[]): Group[] {
         done(upload(first!)),
         done(upload(second!, { relative_path: 'second.rpm' }), { second: 'created_resources.0' }),
         get('{second}'),
-        done(post('{repo}modify/', { add_content_units: ['{second}'], remove_content_units: ['{first}'] }), { v2: 'created_resources.0' }),
+        done(post('{repo}modify/', { add_content_units: ['{second}'], remove_content_units: ['{first}'] }), {
+          v2: 'created_resources.0',
+        }),
         get('{v2}'),
         get(`${packages}?sha256={sha}&fields=name,location_href`),
         post('{first}set_label/', { key: 'x', value: 'y' }),
         post('content/rpm/advisories/', {}),
-        done(post('content/rpm/advisories/', undefined, { parts: { file: { bytes: '{"id": 5}', name: 'a.json' }, repository: '{repo}' } })),
+        done(
+          post('content/rpm/advisories/', undefined, {
+            parts: { file: { bytes: '{"id": 5}', name: 'a.json' }, repository: '{repo}' },
+          }),
+        ),
         done(post('content/rpm/advisories/', undefined, { parts: { file: { bytes: 'nonsense', name: 'a.json' } } })),
         done(
           post('content/rpm/advisories/', undefined, {
@@ -67,10 +73,9 @@ export function rpms(run: string, built: readonly Buffer[]): Group[] {
         ),
         get('{modulemd}'),
         post('content/rpm/modulemd_defaults/', {}),
-        done(
-          post('content/rpm/modulemd_defaults/', { module: '{run}-m', stream: 's', profiles: { a: 'b' }, snippet: 'x' }),
-          { defaults: 'created_resources.~content' },
-        ),
+        done(post('content/rpm/modulemd_defaults/', { module: '{run}-m', stream: 's', profiles: { a: 'b' }, snippet: 'x' }), {
+          defaults: 'created_resources.~content',
+        }),
         get('{defaults}'),
         post('content/rpm/modulemd_obsoletes/', {}),
         done(
@@ -107,15 +112,25 @@ function syncing(): Step[] {
     get('{v}'),
     done(post('{repo}sync/', {})),
     done(post('{repo}sync/', { optimize: false })),
-    done(post('{repo}sync/', { sync_policy: 'mirror_content_only', skip_types: ['srpm'], optimize: false }), { v2: 'created_resources.0' }),
+    done(post('{repo}sync/', { sync_policy: 'mirror_content_only', skip_types: ['srpm'], optimize: false }), {
+      v2: 'created_resources.0',
+    }),
     get('{v2}'),
     post('repositories/rpm/rpm/', { name: '{run}-rpm-complete' }, { save: { complete: 'pulp_href' } }),
     done(post('{complete}sync/', { remote: '{remote}', sync_policy: 'mirror_complete' })),
     get('{complete}versions/'),
     get('publications/rpm/rpm/?repository={complete}'),
-    post('remotes/rpm/rpm/', { name: '{run}-rpm-gone', url: '{upstream}/nosuch/', max_retries: 0 }, { save: { gone: 'pulp_href' } }),
+    post(
+      'remotes/rpm/rpm/',
+      { name: '{run}-rpm-gone', url: '{upstream}/nosuch/', max_retries: 0 },
+      { save: { gone: 'pulp_href' } },
+    ),
     done(post('{repo}sync/', { remote: '{gone}' })),
-    post('remotes/rpm/rpm/', { name: '{run}-rpm-odd', url: '{upstream}/rpm-odd/', max_retries: 0 }, { save: { odd: 'pulp_href' } }),
+    post(
+      'remotes/rpm/rpm/',
+      { name: '{run}-rpm-odd', url: '{upstream}/rpm-odd/', max_retries: 0 },
+      { save: { odd: 'pulp_href' } },
+    ),
     done(post('{repo}sync/', { remote: '{odd}' })),
   ]
 }
@@ -204,7 +219,11 @@ function contentLists(run: string): Step[] {
       },
       'name,stream',
     ),
-    ...list('modulemd_defaults', { module: `walrus-${run}`, module__in: `walrus-${run}`, stream: '5.21', stream__in: '5.21', sha256: 'x' }, 'module,stream'),
+    ...list(
+      'modulemd_defaults',
+      { module: `walrus-${run}`, module__in: `walrus-${run}`, stream: '5.21', stream__in: '5.21', sha256: 'x' },
+      'module,stream',
+    ),
     ...list('modulemd_obsoletes', { ordering: ['nosuch', 'pulp_created'] }, 'module_name,module_stream,message'),
     ...list('packagegroups', { ordering: ['nosuch'] }, 'id,name'),
     ...list('packagecategories', {}, 'id,name'),
@@ -217,7 +236,10 @@ function contentLists(run: string): Step[] {
 }
 
 function copying(): Step[] {
-  const config = (more: object) => ({ config: [{ source_repo_version: '{v}', dest_repo: '{dest}', ...more }], dependency_solving: false })
+  const config = (more: object) => ({
+    config: [{ source_repo_version: '{v}', dest_repo: '{dest}', ...more }],
+    dependency_solving: false,
+  })
   return [
     post('repositories/rpm/rpm/', { name: '{run}-dest' }, { save: { dest: 'pulp_href' } }),
     get(`${packages}?repository_version={v}&name=cat-{run}&fields=pulp_href`, { save: { cat: 'results.0.pulp_href' } }),
@@ -238,38 +260,60 @@ function copying(): Step[] {
 function publishing(): Step[] {
   const at = '/pulp/content/{run}-zoo'
   return [
-    post('remotes/rpm/rpm/', { name: '{run}-zoo', url: '{upstream}/zoo/', policy: 'on_demand' }, { save: { remote: 'pulp_href' } }),
+    post(
+      'remotes/rpm/rpm/',
+      { name: '{run}-zoo', url: '{upstream}/zoo/', policy: 'on_demand' },
+      { save: { remote: 'pulp_href' } },
+    ),
     post('repositories/rpm/rpm/', { name: '{run}-zoo', remote: '{remote}' }, { save: { repo: 'pulp_href' } }),
     done(post('{repo}sync/', {}), { v: 'created_resources.0' }),
-    ...each([
-      {},
-      { repository: 'x' },
-      { repository: '{repo}', checksum_type: 'md5' },
-      { repository: '{repo}', checksum_type: 'nosuch' },
-      { repository: '{repo}', compression_type: 'xz' },
-      { repository: '{repo}', layout: 'x' },
-      { repository: '{repo}', repo_config: 'x' },
-      { repository: '{repo}', checkpoint: 'x' },
-      { repository: '{repo}', repository_version: '{v}' },
-      { repository: '{repo}', gpgcheck: 1, bogus: 1 },
-    ], (body) => post(publications, body)),
+    ...each(
+      [
+        {},
+        { repository: 'x' },
+        { repository: '{repo}', checksum_type: 'md5' },
+        { repository: '{repo}', checksum_type: 'nosuch' },
+        { repository: '{repo}', compression_type: 'xz' },
+        { repository: '{repo}', layout: 'x' },
+        { repository: '{repo}', repo_config: 'x' },
+        { repository: '{repo}', checkpoint: 'x' },
+        { repository: '{repo}', repository_version: '{v}' },
+        { repository: '{repo}', gpgcheck: 1, bogus: 1 },
+      ],
+      (body) => post(publications, body),
+    ),
     done(post(publications, { repository: '{repo}' }), { pub: 'created_resources.0' }),
     get('{pub}'),
-    done(post(publications, { repository_version: '{v}', checksum_type: 'sha512', compression_type: 'zstd', layout: 'flat', repo_config: { gpgcheck: 0 } }), {
-      pub2: 'created_resources.0',
-    }),
+    done(
+      post(publications, {
+        repository_version: '{v}',
+        checksum_type: 'sha512',
+        compression_type: 'zstd',
+        layout: 'flat',
+        repo_config: { gpgcheck: 0 },
+      }),
+      {
+        pub2: 'created_resources.0',
+      },
+    ),
     get('{pub2}'),
     get(`${publications}?repository={repo}&ordering=pulp_created`),
     get('publications/?repository={repo}&ordering=pulp_created'),
     get(`${publications}?content={v}`),
-    ...each([{ name: 'x', base_path: 'x', generate_repo_config: 'x' }, { name: 'x', base_path: 'x', publication: '{repo}' }], (body) =>
-      post(distributions, body),
+    ...each(
+      [
+        { name: 'x', base_path: 'x', generate_repo_config: 'x' },
+        { name: 'x', base_path: 'x', publication: '{repo}' },
+      ],
+      (body) => post(distributions, body),
     ),
     done(post(distributions, { name: '{run}-zoo', base_path: '{run}-zoo', publication: '{pub}', generate_repo_config: true }), {
       dist: 'created_resources.0',
     }),
     get('{dist}'),
-    done(post(distributions, { name: '{run}-bare', base_path: '{run}-bare', repository: '{repo}' }), { bare: 'created_resources.0' }),
+    done(post(distributions, { name: '{run}-bare', base_path: '{run}-bare', repository: '{repo}' }), {
+      bare: 'created_resources.0',
+    }),
     get('{bare}?exclude_fields=no_content_change_since'),
     get(`${distributions}?name={run}-zoo`),
     get(`${distributions}?with_content={v}`),

@@ -7,7 +7,10 @@ export const tasks: readonly Group[] = [
       post('repositories/file/file/', { name: '{run}-tasks' }, { save: { repo: 'pulp_href', repoprn: 'prn' } }),
       post('{repo}modify/', {}, { save: { task: 'task' } }),
       done(patch('{repo}', { description: 'x' })),
-      done(post('distributions/file/file/', { name: '{run}-tasks', base_path: '{run}-tasks' }), { dist: 'created_resources.0', made: 'pulp_href' }),
+      done(post('distributions/file/file/', { name: '{run}-tasks', base_path: '{run}-tasks' }), {
+        dist: 'created_resources.0',
+        made: 'pulp_href',
+      }),
       done(remove('{repo}versions/0/'), { failed: 'pulp_href' }),
       get('{made}?exclude_fields=worker'),
       get('{made}?fields=state,name'),
