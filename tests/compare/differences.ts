@@ -24,6 +24,8 @@ const present = ['correlation-id', 'etag', 'last-modified']
 
 /** What one step's answers differ in, one line each. */
 export function differences(step: Step, ours: Played, theirs: Played, ourScene: Scene, theirScene: Scene): string[] {
+  // A Pulp that breaks has said nothing.
+  if (theirs.answer.status >= 500) return compareValues('status', ours.answer.status, theirs.answer.status)
   const body = (answer: Answer) => pick(step, answer.body)
   return [
     ...compareValues('status', ours.answer.status, theirs.answer.status),

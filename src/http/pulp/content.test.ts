@@ -124,15 +124,17 @@ forEachDatabase((engine, open) => {
     assert.equal((await call('GET', committed.created_resources[0])).body.sha256, sha256('abcdefgh'))
     assert.equal((await call('GET', upload)).status, 404)
 
-    const second = await start(3)
-    await put(second, 'bytes 0-2/3', 'xyz')
+    // Too much to stay in memory until it is kept.
+    const large = 'xyz'.repeat(100_000)
+    const second = await start(large.length)
+    await put(second, `bytes 0-${large.length - 1}/${large.length}`, large)
     const made = await call('POST', 'content/file/files/', `relative_path=u&upload=${encodeURIComponent(second)}`, {
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
     })
     assert.equal(made.status, 202, made.text)
     await work(ctx)
     const { created_resources } = (await call('GET', made.body.task)).body
-    assert.equal((await call('GET', created_resources[0])).body.sha256, sha256('xyz'))
+    assert.equal((await call('GET', created_resources[0])).body.sha256, sha256(large))
     assert.equal((await call('GET', second)).status, 404)
   })
 

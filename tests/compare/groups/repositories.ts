@@ -5,6 +5,8 @@ const file = 'repositories/file/file/'
 const rpm = 'repositories/rpm/rpm/'
 const mine = 'name__startswith={run}-repo'
 
+const comps = '<?xml version="1.0"?><comps><group><id>{run}</id><name>Of this run</name></group></comps>'
+
 /** Repositories of both formats and their versions, labels and roles. */
 export const repositories: readonly Group[] = [
   {
@@ -230,7 +232,20 @@ export const repositories: readonly Group[] = [
       post('rpm/copy/', { config: [{ source_repo_version: '{a}versions/0/', dest_repo: '{b}', dest_base_version: 'x' }] }),
       done(post('rpm/copy/', { config: [{ source_repo_version: '{a}versions/0/', dest_repo: '{b}' }] })),
       post('rpm/prune/', {}),
+      post('rpm/prune/', { repo_hrefs: [] }),
+      post('rpm/prune/', { repo_hrefs: ['x'] }),
+      post('rpm/prune/', { repo_hrefs: ['{a}'], keep_days: 'x' }),
+      post('rpm/prune/', { repo_hrefs: ['{a}'], dry_run: true, bogus: 1 }),
+      post('rpm/prune/', { repo_hrefs: ['{a}'], dry_run: true }, { save: { group: 'task_group' } }),
+      get('{group}', { only: ['description', 'prn'] }),
       post('rpm/comps/', {}),
+      post('rpm/comps/', { repository: 'x' }),
+      done(
+        post('rpm/comps/', undefined, {
+          parts: { file: { bytes: comps, name: 'comps.xml' }, repository: '{b}', replace: 'false' },
+        }),
+      ),
+      get('{b}versions/1/'),
       post('repositories/reclaim_space/', {}),
       post('repositories/reclaim_space/', { repo_hrefs: ['x'] }),
       get('repositories/?name__startswith={run}-repo-rpm&ordering=name'),
