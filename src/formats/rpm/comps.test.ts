@@ -70,6 +70,13 @@ test('what is published is what was read, whatever else it says', async () => {
   assert.deepEqual(byKey(readComps(published)), byKey(units))
 })
 
+test('language packs of several uploads are published as one', async () => {
+  const more = readComps(Buffer.from('<comps><langpacks><match name="wolf" install="wolf-%s"/></langpacks></comps>'))
+  const published = Buffer.concat(await Array.fromAsync(renderComps(versionOf(unitsOf([...units, ...more])))))
+  const [together] = readComps(published).filter(({ type }) => type === 'rpm.packagelangpacks')
+  assert.deepEqual(parseComps('rpm.packagelangpacks', together!.entry!), { matches: { bear: 'bear-%s', wolf: 'wolf-%s' } })
+})
+
 test('the same group, indented in another way, is the same content', () => {
   const [group] = readComps(Buffer.from('<comps>\n  <group>\n    <id>bare</id>\n  </group>\n</comps>'))
   assert.equal(group!.key, units.find(({ slot }) => slot === 'bare')!.key)
