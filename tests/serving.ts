@@ -16,13 +16,16 @@ import { newUuid } from '../src/lib/uuid.ts'
 import type { Db } from '../src/store/database.ts'
 import { openFsBlobs } from '../src/store/fs.ts'
 
+const { servesVersions: _, ...unversioned } = file
 /** A format with all that serving asks a format for: a layout, a file of its own making, headers. */
 export const shelf: Format = {
-  ...file,
+  ...unversioned,
   name: 'shelf',
-  servesVersions: false,
   contentTypes: [],
-  publishedPath: ({ name }, layout) => (layout === 'by-letter' ? `files/${name[0]}/${name}` : `files/${name}`),
+  publications: {
+    ...file.publications!,
+    placed: ({ name }, layout) => (layout === 'by-letter' ? `files/${name[0]}/${name}` : `files/${name}`),
+  },
   distributionFiles: ['config.repo'],
   distributionFile: (path, { name, url, settings, publicationSettings }) =>
     path === 'config.repo' && settings['configured'] && publicationSettings ? `[${name}]\nbaseurl=${url}\n` : undefined,

@@ -39,6 +39,38 @@ export async function saveContent(
   return units.map((unit) => known.get(nameOf(unit))!)
 }
 
+/**
+ * As saveContent, inside a transaction and for what has no upstream: files name blobs that are stored already. What was known without
+ * its bytes has them from now on, and is marked as just asked for.
+ */
+export async function putContent(tx: Tx, units: readonly Described[]): Promise<number[]> {
+  const known = await findContent(tx, units)
+  const old = units.flatMap((unit) => known.get(nameOf(unit)) ?? [])
+  const fresh = units.filter((unit) => !known.has(nameOf(unit)))
+  if (fresh.length > 0) await insertContent(tx, fresh, known, undefined)
+  if (old.length > 0) await touchContent(tx, old)
+  for (const unit of units)
+    for (const { path, sha256 } of unit.files)
+      if (sha256 !== undefined && old.includes(known.get(nameOf(unit))!))
+        await tx
+          .updateTable('file')
+          .set({ blob_id: tx.selectFrom('blob').select('id').where('sha256', '=', sha256) })
+          .where('content_id', '=', known.get(nameOf(unit))!)
+          .where('path', '=', path)
+          .where('blob_id', 'is', null)
+          .execute()
+  return units.map((unit) => known.get(nameOf(unit))!)
+}
+
+/** Marks content as just asked for, so that it is not collected soon. */
+async function touchContent(db: Db, ids: readonly number[]): Promise<void> {
+  await db
+    .updateTable('content')
+    .set({ touched: now() })
+    .where('id', 'in', sql<number>`(select id from ${idRows(db, ids)} as i)`)
+    .execute()
+}
+
 /** The variant of each of these keys that the latest version of a repository holds. */
 export async function heldVariants(
   db: Db,
@@ -180,7 +212,8 @@ async function insertContent(
     type: unit.type,
     key: unit.key,
     variant: unit.variant ?? '',
-    slot: unit.slot ?? unit.key,
+    slot: unit.name ?? unit.slot ?? unit.key,
+    name: unit.name ?? null,
     meta: JSON.stringify(unit.meta),
     pack_id: places.get(unit)?.packId ?? null,
     entry_at: places.get(unit)?.at ?? 0,
@@ -193,12 +226,9 @@ async function insertContent(
   const inserted = await insertMany(tx, 'content', contentColumns, rows, ['id', 'type', 'key', 'variant'])
   const ids = new Map(inserted.map((row) => [nameOf(row as unknown as Described), Number(row['id'])]))
   // Somebody else may have stored the same in between: theirs has its files already.
-  await insertFiles(
-    tx,
-    units.filter((unit) => ids.has(nameOf(unit))),
-    ids,
-    origin,
-  )
+  const stored = units.filter((unit) => ids.has(nameOf(unit)))
+  await insertFiles(tx, stored, ids, origin)
+  await insertReferences(tx, stored, ids)
   for (const [name, id] of ids) known.set(name, id)
   if (ids.size < units.length) for (const [name, id] of await findContent(tx, units)) known.set(name, id)
 }
@@ -233,6 +263,13 @@ async function insertFiles(
       return url ? [{ fileId: Number(row['id']), url }] : []
     }),
   )
+}
+
+async function insertReferences(tx: Tx, units: readonly Described[], ids: Map<string, number>): Promise<void> {
+  const rows = units.flatMap((unit) =>
+    (unit.refers ?? []).map(({ type, key, about }) => ({ content_id: ids.get(nameOf(unit))!, type, key, about: about ? 1 : 0 })),
+  )
+  await insertMany(tx, 'reference', { content_id: 'bigint', type: 'text', key: 'text', about: 'bigint' }, rows)
 }
 
 async function insertSources(tx: Tx, origin: Origin, sources: readonly { fileId: number; url: URL }[]): Promise<void> {
@@ -291,18 +328,10 @@ async function refresh(
   if (stale.length + missing.length + given.length === 0) return
   await ctx.db.transaction().execute(async (tx) => {
     if (stale.length > 0)
-      await tx
-        .updateTable('content')
-        .set({ touched: at })
-        .where(
-          'id',
-          'in',
-          sql<number>`(select id from ${idRows(
-            tx,
-            stale.map(({ id }) => id),
-          )} as i)`,
-        )
-        .execute()
+      await touchContent(
+        tx,
+        stale.map(({ id }) => id),
+      )
     if (origin) await insertSources(tx, origin, missing)
     const blobs = await findBlobs(
       tx,
@@ -339,6 +368,7 @@ const contentColumns = {
   key: 'text',
   variant: 'text',
   slot: 'text',
+  name: 'text',
   meta: 'jsonb',
   pack_id: 'bigint',
   entry_at: 'bigint',

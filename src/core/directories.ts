@@ -140,7 +140,7 @@ async function* publishedFiles({ db }: Ctx, publicationId: number): AsyncGenerat
 
 async function* contentFiles({ db }: Ctx, { format, version, publication }: Target): AsyncGenerator<Found[]> {
   const layout = publication?.layout ?? 'verbatim'
-  const placed = layout === 'verbatim' ? undefined : format.publishedPath
+  const placed = layout === 'verbatim' ? undefined : format.publications?.placed
   const members = db
     .selectFrom('membership')
     .where('membership.repository_id', '=', version.repository_id)

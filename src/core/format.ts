@@ -16,12 +16,14 @@ export interface Format {
     version: string
     package: string
     module: string
-    tasks: { sync: string; publish: string }
+    tasks: { sync: string }
   }
+  /** Further types of its resources beside `pulp.type`, each with its model: `container-push: 'ContainerPush'`. */
+  readonly variants?: Readonly<Record<string, string>>
   /** The kinds of content, in the order in which versions list them. */
   readonly contentTypes: readonly ContentType[]
   /** Fields that users set beyond the base fields of each kind of resource. */
-  readonly fields: { repository: Fields; remote: Fields; publication: Fields; distribution: Fields; sync: Fields }
+  readonly fields: { repository: Fields; remote: Fields; distribution: Fields; sync: Fields }
   /** Checks a request body beyond its fields, throwing Failure invalid; `sync` sees its repository's settings. */
   check?(
     what: 'repository' | 'remote' | 'publication' | 'sync',
@@ -41,12 +43,8 @@ export interface Format {
 
   /** What becomes of content that the upstream does not have (any more), from the values of `fields.sync`. `complete` also keeps its publication. */
   syncMode?(settings: Record<string, unknown>): 'additive' | 'mirror' | 'complete'
-  /** Settings of a publication, from those of its repository and what the request names (`mirrored: true` for the upstream's own). The result is what "same settings" compares. */
-  publicationSettings(repository: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown>
-  /** Writes the metadata of a version. Each yield gets back what was stored, for each file: `const [{ size, digests }] = yield file`. */
-  render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, readonly Stored[]>
-  /** Where a publication with this layout serves a file of content; its own path by default (`verbatim`). */
-  publishedPath?(file: { type: string; path: string; name: string }, layout: string): string
+  /** How versions are published. Without it there are no publications: distributions serve versions. */
+  readonly publications?: Publications
   /** Files that a distribution makes up itself (rpm: config.repo). Undefined: no such file. */
   distributionFile?(path: string, distribution: ServedDistribution): string | undefined
   /** Paths for which distributionFile may have an answer, for directory listings. */
@@ -64,12 +62,25 @@ export interface Format {
     destinations: readonly VersionView[]
     dependencySolving: boolean
   }): Promise<Set<number>>
-  /** A content without publication can be served (Pulp's file repositories). */
-  readonly servesVersions?: boolean
+  /** A version without publication can be served: as files (Pulp's file repositories), or by a protocol of its own that http/ has (the registry). */
+  readonly servesVersions?: 'files' | 'protocol'
   /** Endpoints of its own, beyond the generic ones. */
   readonly actions?: readonly FormatAction[]
   /** Where its permissions and built-in roles differ from those of Pulp's own plugins; see core/roles.ts. */
   readonly roles?: FormatRoles
+}
+
+export interface Publications {
+  /** Pulp's name of the task. */
+  readonly task: string
+  /** Fields that users set beyond the base ones. */
+  readonly fields: Fields
+  /** Settings of a publication, from those of its repository and what the request names (`mirrored: true` for the upstream's own). The result is what "same settings" compares. */
+  settings(repository: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown>
+  /** Writes the metadata of a version. Each yield gets back what was stored, for each file: `const [{ size, digests }] = yield file`. */
+  render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, readonly Stored[]>
+  /** Where a publication with this layout serves a file of content; its own path by default (`verbatim`). */
+  placed?(file: { type: string; path: string; name: string }, layout: string): string
 }
 
 export interface FormatRoles {
@@ -198,6 +209,10 @@ export interface Described {
   /** See ContentTable.variant and slot; '' and the key by default. */
   variant?: string
   slot?: string
+  /** See ContentTable.name. */
+  name?: string
+  /** Other content that it names; `about` when it only says something of it, instead of being made of it. */
+  refers?: readonly { type: string; key: string; about?: boolean }[]
   meta: Record<string, unknown>
   /** The bulky rest, packed by the core; undefined when there is none or `known` said that it is stored. */
   entry?: Uint8Array

@@ -4,6 +4,7 @@ import { type Micros, now } from '../lib/time.ts'
 import { idRows, textRows } from '../store/bulk.ts'
 import { type Db, isReferenced, type Tx } from '../store/database.ts'
 import type { Ctx } from './ctx.ts'
+import { tidyLeases } from './leases.ts'
 import { type Job, unfinishedStates } from './tasks.ts'
 
 /*
@@ -39,6 +40,7 @@ export interface OrphansArgs {
 export async function cleanOrphans(job: Job, { protectionTime, contentIds }: OrphansArgs): Promise<void> {
   const { ctx, progress, signal } = job
   const cutoff = await findCutoff(ctx.db, job.task.id, (protectionTime ?? defaultProtection) * minute)
+  await tidyLeases(ctx.db)
 
   const content = await gather(ctx.db, orphanedContent(cutoff, contentIds), signal)
   progress.report('clean-up.content', 'Clean up orphan Content', { total: content.length, done: 0 })
@@ -99,7 +101,9 @@ const orphanedBlobs =
       .limit(scanned)
       .execute()
 
-const isMember = sql<boolean>`exists (select 1 from membership where membership.content_id = content.id)`
+/** A version has it, or a repository holds it for now. */
+const isMember = sql<boolean>`(exists (select 1 from membership where membership.content_id = content.id) or
+  exists (select 1 from lease where lease.content_id = content.id))`
 const isUsed = sql<boolean>`(
   exists (select 1 from file where file.blob_id = blob.id) or
   exists (select 1 from published_file where published_file.blob_id = blob.id))`

@@ -18,6 +18,7 @@ export type Kind =
   | 'user_group'
   | 'user'
   | 'domain'
+  | 'namespace'
 
 const guardModels: Record<string, string> = {
   'core.rbac': 'rbaccontentguard',
@@ -47,7 +48,8 @@ export function modelOf(formats: Ctx['formats'], kind: Kind, type = ''): string 
   if (kind === 'guard') return `core.${guardModels[type]}`
   const format = formats.find((each) => each.name === app)
   if (!format) throw new Error(`no format for ${kind} of type ${type}`)
-  if (kind !== 'content') return `${app}.${format.pulp.model.toLowerCase()}${kind}`
+  if (kind === 'namespace') return `${app}.${format.pulp.model.toLowerCase()}namespace`
+  if (kind !== 'content') return `${app}.${(format.variants?.[name] ?? format.pulp.model).toLowerCase()}${kind}`
   const contentType = format.contentTypes.find((each) => each.name === name)
   if (!contentType) throw new Error(`no content type ${type}`)
   return `${app}.${contentType.model.toLowerCase()}`

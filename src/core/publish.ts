@@ -12,7 +12,7 @@ import type { Row } from '../store/schema.ts'
 import { grantToCreator } from './auth.ts'
 import { saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
-import type { Format, MetadataFile, Rendered, Stored, VersionView } from './format.ts'
+import type { MetadataFile, Publications, Rendered, Stored, VersionView } from './format.ts'
 import { modelOf, prnOf } from './names.ts'
 import { findPieces, type Places, writePieces } from './pieces.ts'
 import type { Job } from './tasks.ts'
@@ -32,8 +32,10 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
   if (!version) throw new Failure('not_found', 'The repository version was deleted.')
   const repository = await getRepository(ctx.db, version.repository_id)
   const format = formatNamed(ctx, repository.type.split('.')[0]!)
+  if (!format.publications)
+    throw new Failure('invalid', `A ${format.name} repository is served as it is: it has no publications.`)
   const about = { name: repository.name, settings: JSON.parse(repository.settings) }
-  const settings = format.publicationSettings(about, asked)
+  const settings = format.publications.settings(about, asked)
   const layout = typeof settings['layout'] === 'string' ? settings['layout'] : 'verbatim'
 
   const twin = await findTwin(ctx.db, version.id, settings, checkpoint)
@@ -42,7 +44,7 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
   const reuse = await findPieces(ctx.db, repository.id)
   const view = viewVersion(ctx, about, version)
   const files: PublishedFile[] = []
-  const rendering = format.render(view, settings)
+  const rendering = format.publications.render(view, settings)
   job.progress.report('publish.generating_metadata', 'Generating repository metadata', { total: 1, done: 0 })
   for (let step = await rendering.next(); !step.done; ) {
     job.signal.throwIfAborted()
@@ -72,14 +74,14 @@ export async function ownPublication({ ctx, task }: Job, tx: Tx, publication: Ro
 /** A publication made of the upstream's own metadata files; content lies where the upstream has it. Undefined when the last one is the same. */
 export async function insertVerbatimPublication(
   tx: Tx,
-  format: Format,
+  { settings: settingsOf }: Publications,
   repository: Row<'repository'>,
   version: Row<'version'>,
   files: readonly { path: string; blobId: number }[],
   paths: readonly { id: number; path: string }[],
 ): Promise<Row<'publication'> | undefined> {
   const settings = {
-    ...format.publicationSettings({ name: repository.name, settings: JSON.parse(repository.settings) }, { mirrored: true }),
+    ...settingsOf({ name: repository.name, settings: JSON.parse(repository.settings) }, { mirrored: true }),
     mirrored: true,
   }
   const rows = await tx

@@ -19,7 +19,7 @@ forEachDatabase((engine, open) => {
   test(`${engine}: the distribution with the longest base path answers`, async (t) => {
     const { ctx } = await start(t, open)
     for (const path of ['a', 'a/b/c', 'ab', 'x/y']) await addDistribution(ctx, path, {})
-    const named = async (path: string) => (await findDistribution(ctx.db, path))?.base_path
+    const named = async (path: string) => (await findDistribution(ctx, path))?.base_path
     assert.equal(await named('a'), 'a')
     assert.equal(await named('a/'), 'a')
     assert.equal(await named('a/b/d'), 'a')
@@ -35,7 +35,7 @@ forEachDatabase((engine, open) => {
     const { ctx } = await start(t, open)
     for (const path of ['rhel/9/base', 'rhel/9/extra', 'rhel/10', 'rhelx/1', 'RHEL/9']) await addDistribution(ctx, path, {})
     await addDistribution(ctx, 'rhel/secret', { hidden: 1 })
-    const names = async (prefix: string) => (await findBranches(ctx.db, prefix)).map(({ name }) => name)
+    const names = async (prefix: string) => (await findBranches(ctx, prefix)).map(({ name }) => name)
     assert.deepEqual(await names(''), ['RHEL', 'rhel', 'rhelx'])
     assert.deepEqual(await names('rhel/'), ['10', '9'])
     assert.deepEqual(await names('rhel/9/'), ['base', 'extra'])
@@ -207,7 +207,7 @@ async function start(t: TestContext, open: OpenTestDatabase) {
   const ctx = await openTestCtx(t, await open(t))
   const resolver = openResolver(ctx)
   async function at(path: string): Promise<Served> {
-    const distribution = await findDistribution(ctx.db, path)
+    const distribution = await findDistribution(ctx, path)
     assert.ok(distribution, path)
     const { length } = distribution.base_path
     return resolver.resolve(distribution, path.length === length ? undefined : path.slice(length + 1), origin)

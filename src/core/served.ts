@@ -104,7 +104,10 @@ function pointsNowhere({ publication_id, repository_id, version_id }: Row<'distr
 const deepest = 64
 
 /** The distribution with the longest base path that is a prefix of `path`. */
-export async function findDistribution(db: Db, path: string): Promise<Row<'distribution'> | undefined> {
+export async function findDistribution(
+  { db, formats }: Pick<Ctx, 'db' | 'formats'>,
+  path: string,
+): Promise<Row<'distribution'> | undefined> {
   const prefixes: string[] = []
   for (let slash = path.indexOf('/'); slash >= 0 && prefixes.length < deepest; slash = path.indexOf('/', slash + 1))
     prefixes.push(path.slice(0, slash))
@@ -116,9 +119,16 @@ export async function findDistribution(db: Db, path: string): Promise<Row<'distr
     .selectFrom('distribution')
     .selectAll()
     .where('base_path', 'in', prefixes)
+    .where(isBrowsed(formats))
     .orderBy(sql`length(base_path)`, 'desc')
     .limit(1)
     .executeTakeFirst()
+}
+
+/** Whether a distribution is served as files; a protocol of its own shows what it has in its own way. */
+function isBrowsed(formats: Ctx['formats']) {
+  const others = formats.filter(({ servesVersions }) => servesVersions === 'protocol')
+  return sql<boolean>`not (${sql.join([sql`1 = 0`, ...others.map(({ name }) => sql`distribution.type like ${`${name}.%`}`)], sql` or `)})`
 }
 
 /** The guards with these ids. */
@@ -133,9 +143,10 @@ export async function findGuards(db: Db, ids: readonly number[]): Promise<Map<nu
 }
 
 /** The next segments of base paths that start with `prefix`, which is '' or ends in a slash. Hidden ones are left out. */
-export async function findBranches(db: Db, prefix: string): Promise<Branch[]> {
+export async function findBranches({ db, formats }: Pick<Ctx, 'db' | 'formats'>, prefix: string): Promise<Branch[]> {
   const rows = await startingWith(db, db.selectFrom('distribution').select(['base_path', 'guard_id']), 'base_path', prefix)
     .where('hidden', '=', 0)
+    .where(isBrowsed(formats))
     .execute()
   const guardIds = new Map<string, Set<number | null>>()
   for (const { base_path, guard_id } of rows) {
@@ -169,7 +180,7 @@ async function findTarget(ctx: Ctx, distribution: Row<'distribution'>): Promise<
   const publication = await findPublication(db, distribution)
   const version = publication
     ? await db.selectFrom('version').selectAll().where('id', '=', publication.version_id).executeTakeFirst()
-    : format.servesVersions
+    : format.servesVersions === 'files'
       ? await findVersion(db, distribution)
       : undefined
   if (!version) return undefined
@@ -246,7 +257,7 @@ async function findPublishedFile(db: Db, publicationId: number, path: string): P
 /** A file that content of the version brings. Two at one path cannot both be served: the one that came last is. */
 async function findContentFile(db: Db, { format, version, publication }: Target, path: string): Promise<FoundFile | undefined> {
   const layout = publication?.layout ?? 'verbatim'
-  const placed = layout === 'verbatim' ? undefined : format.publishedPath
+  const placed = layout === 'verbatim' ? undefined : format.publications?.placed
   // A cross join is an inner one whose order SQLite keeps: first the few files called so, then whether the version has them.
   const query = db
     .selectFrom('file')

@@ -215,8 +215,8 @@ async function commit(job: Job, format: Format, { repository, latest, found, add
   const { version, publication } = await ctx.db.transaction().execute(async (tx) => {
     const version = await commitVersion(tx, { repositoryId: repository.id, add, remove })
     const publication =
-      mode === 'complete'
-        ? await insertVerbatimPublication(tx, format, repository, version ?? latest, files, found.paths)
+      mode === 'complete' && format.publications
+        ? await insertVerbatimPublication(tx, format.publications, repository, version ?? latest, files, found.paths)
         : undefined
     if (publication) await ownPublication(job, tx, publication)
     const number = (version ?? latest).number

@@ -18,7 +18,9 @@ forEachDatabase((engine, open) => {
     assert.deepEqual(sorted(await diffVersions(db, repositoryId, 1, 3)), { added: [5], removed: [2] })
     assert.deepEqual(sorted(await diffVersions(db, repositoryId, 3, 1)), { added: [2], removed: [5] })
     assert.deepEqual(sorted(await diffVersions(db, repositoryId, 0, 2)), { added: [2, 3, 4], removed: [] })
-    assert.deepEqual(JSON.parse((await latestVersion(db, repositoryId)).counts), { 'file.file': { present: 3, added: 2, removed: 2 } })
+    assert.deepEqual(JSON.parse((await latestVersion(db, repositoryId)).counts), {
+      'file.file': { present: 3, added: 2, removed: 2 },
+    })
   })
 
   test(`${engine}: the same content makes no version, and a number is never used twice`, async (t) => {
@@ -51,11 +53,19 @@ forEachDatabase((engine, open) => {
     const last = await commit([3], [1])
     await db.transaction().execute((tx) => removeVersion(tx, last!))
     assert.deepEqual(await at(1), [1, 2])
-    const first = await db.selectFrom('version').selectAll().where('repository_id', '=', repositoryId).where('number', '=', 0).executeTakeFirstOrThrow()
+    const first = await db
+      .selectFrom('version')
+      .selectAll()
+      .where('repository_id', '=', repositoryId)
+      .where('number', '=', 0)
+      .executeTakeFirstOrThrow()
     await db.transaction().execute((tx) => removeVersion(tx, first))
     assert.deepEqual(await at(1), [1, 2])
     const only = await latestVersion(db, repositoryId)
-    await assert.rejects(db.transaction().execute((tx) => removeVersion(tx, only)), /at least one repository version/)
+    await assert.rejects(
+      db.transaction().execute((tx) => removeVersion(tx, only)),
+      /at least one repository version/,
+    )
   })
 
   test(`${engine}: a repository that retains two versions drops the oldest, but not a distributed one`, async (t) => {
@@ -68,8 +78,16 @@ forEachDatabase((engine, open) => {
       .execute()
     await db.updateTable('repository').set({ retain_versions: 2 }).where('id', '=', repositoryId).execute()
     for (const id of [2, 3, 4]) await commit([id], [])
-    const rows = await db.selectFrom('version').select('number').where('repository_id', '=', repositoryId).orderBy('number').execute()
-    assert.deepEqual(rows.map(({ number }) => number), [1, 3, 4])
+    const rows = await db
+      .selectFrom('version')
+      .select('number')
+      .where('repository_id', '=', repositoryId)
+      .orderBy('number')
+      .execute()
+    assert.deepEqual(
+      rows.map(({ number }) => number),
+      [1, 3, 4],
+    )
   })
 })
 
@@ -84,12 +102,24 @@ async function repositoryWith(db: Db, units: number) {
   for (let unit = 1; unit <= units; unit++)
     await db
       .insertInto('content')
-      .values({ ...common, uuid: newUuid(), type: 'file.file', key: `k${unit}`, variant: '', slot: `s${unit}`, meta: '{}', entry_at: 0, entry_length: 0, touched: 1 })
+      .values({
+        ...common,
+        uuid: newUuid(),
+        type: 'file.file',
+        key: `k${unit}`,
+        variant: '',
+        slot: `s${unit}`,
+        meta: '{}',
+        entry_at: 0,
+        entry_length: 0,
+        touched: 1,
+      })
       .execute()
   return {
     db,
     repositoryId,
-    commit: (add: number[], remove: number[]) => db.transaction().execute((tx) => commitVersion(tx, { repositoryId, add, remove })),
+    commit: (add: number[], remove: number[]) =>
+      db.transaction().execute((tx) => commitVersion(tx, { repositoryId, add, remove })),
     at: async (number: number) => [...(await contentIds(db, { repository_id: repositoryId, number }))].sort(),
   }
 }

@@ -2,8 +2,8 @@ import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
-import { idRows, insertMany } from '../store/bulk.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { idRows } from '../store/bulk.ts'
+import { type Db, engineOf, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Job } from './tasks.ts'
 
@@ -107,31 +107,28 @@ interface NewVersion {
 }
 
 /**
- * Makes the next version out of the latest one: `remove` go, `add` come. Undefined when that changes nothing.
- * The caller's task holds the repository: nobody else changes it meanwhile.
+ * Makes the next version out of the latest one: `remove` go, `add` come, and what has a name takes it from whatever had it. Undefined when
+ * that changes nothing. Its work grows with what is added and removed, and the last part of the transaction is its turn: whoever changes
+ * the same repository at the same time waits for it.
  */
 export async function commitVersion(
   tx: Tx,
   { repositoryId, add, remove, baseVersionId = null }: NewVersion,
 ): Promise<Row<'version'> | undefined> {
-  const repository = await getRepository(tx, repositoryId)
+  const repository = await lockRepository(tx, repositoryId)
   const latest = await latestVersion(tx, repositoryId)
-  const present = await contentIds(tx, latest)
-  const leaving = new Set([...remove].filter((id) => present.has(id)))
-  const arriving = new Set<number>()
-  for (const id of add)
-    if (present.has(id)) leaving.delete(id)
-    else arriving.add(id)
+  const wanted = new Set(add)
+  const present = await presentAmong(tx, repositoryId, [...wanted, ...remove])
+  const arriving = new Set([...wanted].filter((id) => !present.has(id)))
+  const leaving = new Set([...remove].filter((id) => present.has(id) && !wanted.has(id)))
+  for (const id of await namesakes(tx, repositoryId, arriving)) if (!wanted.has(id)) leaving.add(id)
   if (arriving.size + leaving.size === 0) return undefined
 
   const number = repository.next_version
   const at = now()
-  await insertMany(
-    tx,
-    'membership',
-    { repository_id: 'bigint', content_id: 'bigint', added_in: 'bigint', added: 'bigint' },
-    [...arriving].map((id) => ({ repository_id: repositoryId, content_id: id, added_in: number, added: at })),
-  )
+  await sql`insert into membership (repository_id, content_id, added_in, added, name)
+    select ${sql.lit(repositoryId)}, content.id, ${sql.lit(number)}, ${sql.lit(at)}, content.name
+    from ${idRows(tx, arriving)} as i cross join content where content.id = i.id`.execute(tx)
   await tx
     .updateTable('membership')
     .set({ removed_in: number })
@@ -161,6 +158,35 @@ export async function commitVersion(
     .executeTakeFirstOrThrow()
   await dropOldVersions(tx, repository)
   return version
+}
+
+/** A SQLite transaction that writes is alone anyway. */
+async function lockRepository(tx: Tx, id: number): Promise<Row<'repository'>> {
+  const query = tx.selectFrom('repository').selectAll().where('id', '=', id)
+  const row = await (engineOf(tx) === 'postgres' ? query.forUpdate() : query).executeTakeFirst()
+  if (!row) throw new Failure('not_found', 'The repository was deleted.')
+  return row
+}
+
+/** Those of these ids that the latest version holds. */
+async function presentAmong(tx: Tx, repositoryId: number, ids: readonly number[]): Promise<Set<number>> {
+  const { rows } = await sql<{ id: number }>`
+    select membership.content_id as id from ${idRows(tx, ids)} as i cross join membership
+    where membership.repository_id = ${repositoryId} and membership.content_id = i.id and membership.removed_in is null`.execute(
+    tx,
+  )
+  return new Set(rows.map(({ id }) => id))
+}
+
+/** What the latest version holds under the names of these. */
+async function namesakes(tx: Tx, repositoryId: number, arriving: ReadonlySet<number>): Promise<number[]> {
+  const { rows } = await sql<{ id: number }>`
+    select membership.content_id as id from ${idRows(tx, arriving)} as i cross join content cross join membership
+    where content.id = i.id and content.name is not null
+      and membership.repository_id = ${repositoryId} and membership.removed_in is null and membership.name = content.name`.execute(
+    tx,
+  )
+  return rows.map(({ id }) => id)
 }
 
 async function countTypes(db: Db, ids: ReadonlySet<number>): Promise<Map<string, number>> {

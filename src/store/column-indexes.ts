@@ -9,6 +9,8 @@ export async function ensureColumnIndexes(db: Db, members: Iterable<string>): Pr
   for (const member of new Set(members)) {
     const name = sql.ref(`content_meta_${member}`)
     const value = jsonText(db, 'meta', member)
-    await sql`create index if not exists ${name} on content (type, ${engineOf(db) === 'postgres' ? sql`(${value})` : value})`.execute(db)
+    await sql`create index if not exists ${name} on content (type, ${engineOf(db) === 'postgres' ? sql`(${value})` : value})`.execute(
+      db,
+    )
   }
 }

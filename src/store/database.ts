@@ -51,11 +51,7 @@ async function postgresDialect(url: string): Promise<PostgresDialect> {
   const jsonb = pg.types.builtins.JSONB
   const types: CustomTypesConfig = {
     getTypeParser: ((oid: number, format: 'text') =>
-      oid === int8
-        ? Number
-        : oid === jsonb
-          ? String
-          : pg.types.getTypeParser(oid, format)) as CustomTypesConfig['getTypeParser'],
+      oid === int8 ? Number : oid === jsonb ? String : pg.types.getTypeParser(oid, format)) as CustomTypesConfig['getTypeParser'],
   }
   const pool = new pg.Pool({ connectionString: url, max: 8, types })
   // An idle connection that breaks is replaced when the next one is needed: no reason to end the process.

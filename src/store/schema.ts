@@ -9,9 +9,10 @@ import type { Micros } from '../lib/time.ts'
  *   repository ── version ── publication ── published_file
  *        └─ membership ─┐         │
  *   content ── file ── blob       └── distribution ── guard
- *      └─ pack    └─ source ── remote
+ *   │  └─ pack    └─ source ── remote
+ *   └─ reference (to content by type and key)              lease (content that a repository holds on to before a version has it)
  *   task ── task_lock, task_progress, task_created         user ── group_member ── user_group
- *   upload                                                  role ── role_assignment (to a user or a group, on an object or all)
+ *   upload, blob_upload, namespace                          role ── role_assignment (to a user or a group, on an object or all)
  *
  * Content is in version n of a repository when added_in <= n and (removed_in is null or n < removed_in).
  */
@@ -64,6 +65,8 @@ export interface MembershipTable {
   removed_in: number | null
   /** When it came, whatever became of the version that brought it. */
   added: Micros | null
+  /** That of its content: a version has at most one of each name. */
+  name: string | null
 }
 
 export interface RemoteTable extends Resource {
@@ -125,6 +128,8 @@ export interface ContentTable {
   variant: string
   /** A version holds at most one content of a type in a slot (rpm: name, epoch, version, release, arch). */
   slot: string
+  /** By what clients ask a repository for it, where they do (container: the tag). Then it is the slot, too. */
+  name: string | null
   /** JSON: what lists and filters need; declared columns are indexed expressions on it. */
   meta: string
   /** Where the bulky rest lies: `entry_length` bytes at `entry_at` of an unpacked pack. */
@@ -136,6 +141,45 @@ export interface ContentTable {
   updated: Micros
   /** When something last asked for it: orphans younger than the protection time stay. */
   touched: Micros
+}
+
+/** What a unit names: another unit by its type and key, wherever that is (or is not). */
+export interface ReferenceTable {
+  content_id: number
+  type: string
+  key: string
+  /** 0: it is made of it, and useless without. 1: it says something about it (container: an OCI subject). */
+  about: Bit
+}
+
+/**
+ * Content that a repository holds on to for a while although no version of it has it: a layer whose manifest is still to come. Whoever may
+ * read the repository may read it, and it is not collected.
+ */
+export interface LeaseTable {
+  repository_id: number
+  content_id: number
+  until: Micros
+}
+
+/** A blob on its way into a repository; its bytes are among the store's growing ones, under the same uuid. */
+export interface BlobUploadTable {
+  uuid: string
+  repository_id: number
+  user_id: number | null
+  created: Micros
+  updated: Micros
+}
+
+/** The first segment of paths (`stackhpc-dev/nova-api`): roles on it hold for what lies below. */
+export interface NamespaceTable {
+  id: Generated<number>
+  uuid: string
+  /** `container.namespace`. */
+  type: string
+  name: string
+  created: Micros
+  updated: Micros
 }
 
 /** Descriptions of many units, compressed together (zstd): small, quick to write, and cut open on demand. */
@@ -335,11 +379,15 @@ export interface Schema {
   distribution: DistributionTable
   guard: GuardTable
   content: ContentTable
+  reference: ReferenceTable
+  lease: LeaseTable
   pack: PackTable
   file: FileTable
   source: SourceTable
   blob: BlobTable
   upload: UploadTable
+  blob_upload: BlobUploadTable
+  namespace: NamespaceTable
   user: UserTable
   user_group: UserGroupTable
   group_member: GroupMemberTable

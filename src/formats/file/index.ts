@@ -27,20 +27,19 @@ export const file: Format = {
     version: '3.81.0',
     package: 'pulpcore',
     module: 'pulp_file.app',
-    tasks: { sync: 'pulp_file.app.tasks.synchronizing.synchronize', publish: 'pulp_file.app.tasks.publishing.publish' },
+    tasks: { sync: 'pulp_file.app.tasks.synchronizing.synchronize' },
   },
   contentTypes: [files],
   fields: {
     repository: { manifest: { type: 'string', nullable: true, minLength: 1, default: 'PULP_MANIFEST' } },
     remote: { policy: { type: 'string', enum: ['immediate', 'on_demand', 'streamed'], default: 'immediate' } },
-    publication: { manifest: { type: 'string', nullable: true, minLength: 1, default: 'PULP_MANIFEST' } },
     distribution: {},
     sync: {
       mirror: { type: 'boolean', default: false, description: 'Remove what the upstream does not have.' },
       optimize: { type: 'boolean', default: true, description: 'Do nothing when the manifest is the same as at the last sync.' },
     },
   },
-  servesVersions: true,
+  servesVersions: 'files',
   syncMode: ({ mirror }) => (mirror ? 'complete' : 'additive'),
 
   async *discover(upstream, { unchanged, progress, signal }) {
@@ -76,12 +75,16 @@ export const file: Format = {
     return [describe(path, sha256, { path, size: upload.size, checksum: `sha256:${sha256}`, sha256 })]
   },
 
-  publicationSettings: ({ settings }, asked) => ({
-    manifest: 'manifest' in asked ? asked['manifest'] : 'manifest' in settings ? settings['manifest'] : 'PULP_MANIFEST',
-  }),
-
-  async *render(version, { manifest }) {
-    if (typeof manifest === 'string') yield { path: manifest, body: renderLines(version.units('file.file')), compression: 'none' }
+  publications: {
+    task: 'pulp_file.app.tasks.publishing.publish',
+    fields: { manifest: { type: 'string', nullable: true, minLength: 1, default: 'PULP_MANIFEST' } },
+    settings: ({ settings }, asked) => ({
+      manifest: 'manifest' in asked ? asked['manifest'] : 'manifest' in settings ? settings['manifest'] : 'PULP_MANIFEST',
+    }),
+    async *render(version, { manifest }) {
+      if (typeof manifest === 'string')
+        yield { path: manifest, body: renderLines(version.units('file.file')), compression: 'none' }
+    },
   },
 }
 

@@ -61,13 +61,13 @@ test("a publication's settings are those asked for, then those of its repository
     name: 'r',
     settings: { checksum_type: 'sha512', layout: null, repo_config: { gpgcheck: 1, repo_gpgcheck: 0 } },
   }
-  assert.deepEqual(rpm.publicationSettings(repository, { compression_type: 'zstd' }), {
+  assert.deepEqual(rpm.publications!.settings(repository, { compression_type: 'zstd' }), {
     checksum_type: 'sha512',
     compression_type: 'zstd',
     layout: 'nested_alphabetically',
     repo_config: { gpgcheck: 1, repo_gpgcheck: 0 },
   })
-  assert.deepEqual(rpm.publicationSettings(repository, { mirrored: true }), {
+  assert.deepEqual(rpm.publications!.settings(repository, { mirrored: true }), {
     checksum_type: 'unknown',
     compression_type: null,
     layout: null,

@@ -347,7 +347,7 @@ async function setUp(
       .execute()
     for (const file of content)
       if (file.type === 'rpm.package' || layout === 'verbatim')
-        files[layout === 'verbatim' ? file.path : rpm.publishedPath!(file, layout)] = await bytesOf(file.sha256)
+        files[layout === 'verbatim' ? file.path : rpm.publications!.placed!(file, layout)] = await bytesOf(file.sha256)
     const rows = await db
       .selectFrom('published_file')
       .leftJoin('file', 'file.id', 'published_file.file_id')

@@ -103,7 +103,7 @@ async function answer(desk: Desk, req: IncomingMessage, res: ServerResponse): Pr
   const entry = memory.get(path)
   if (entry) return sendKnown(desk, exchange, entry, true)
 
-  const distribution = await findDistribution(desk.ctx.db, path)
+  const distribution = await findDistribution(desk.ctx, path)
   const fresh = distribution ? await answerFrom(desk, exchange, distribution) : await knownBranches(desk, path)
   if (!fresh) return
   if (memory === desk.known()) memory.set(path, fresh)
@@ -144,7 +144,7 @@ async function sendPassing(
 
 async function knownBranches({ ctx }: Desk, path: string): Promise<Known> {
   const prefix = path === '' || path.endsWith('/') ? path : `${path}/`
-  return { kind: 'branches', branches: await findBranches(ctx.db, prefix) }
+  return { kind: 'branches', branches: await findBranches(ctx, prefix) }
 }
 
 async function sendKnown({ ctx, stock }: Desk, exchange: Exchange, entry: Known, hit: boolean): Promise<void> {

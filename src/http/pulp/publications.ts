@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Format } from '../../core/format.ts'
+import type { Format, Publications } from '../../core/format.ts'
 import { prnOf } from '../../core/names.ts'
 import { deleteResource } from '../../core/resources.ts'
 import { latestVersion } from '../../core/versions.ts'
@@ -57,8 +57,12 @@ function namedFilter(kind: 'repository' | 'version', column: string, field: Filt
   }
 }
 
-/** The publications of one format. */
-export function publicationResource(format: Format): Resource<'publication'> {
+/** The publications of one format, if it has some. */
+export function publicationResources(format: Format): Resource<'publication'>[] {
+  return format.publications ? [publicationResource(format, format.publications)] : []
+}
+
+function publicationResource(format: Format, publications: Publications): Resource<'publication'> {
   const { name: app, pulp } = format
   const type = `${app}.${pulp.type}`
   const model = `${pulp.model}Publication`
@@ -71,7 +75,7 @@ export function publicationResource(format: Format): Resource<'publication'> {
     repository: { ...commonFields['repository']!, to: `repository:${type}` },
     ...distributions,
     ...checkpoint,
-    ...format.fields.publication,
+    ...publications.fields,
   }
   const answer = answerSchema(schema, baseFields, fields)
   return {
@@ -85,12 +89,13 @@ export function publicationResource(format: Format): Resource<'publication'> {
     filters,
     ordering,
     view,
-    show: (call, rows, wanted) => showPublications(call, rows, wanted, format),
+    show: (call, rows, wanted) => showPublications(call, rows, wanted, publications),
     operations: [
       listing(answer),
       reading(answer),
       creating(
         format,
+        publications,
         { schema, fields: fields },
         {
           model: [may('add')],
@@ -114,7 +119,12 @@ export function publicationResource(format: Format): Resource<'publication'> {
   }
 }
 
-function creating(format: Format, body: NonNullable<Operation['body']>, allow: Operation['allow']): Operation {
+function creating(
+  format: Format,
+  { fields, task }: Publications,
+  body: NonNullable<Operation['body']>,
+  allow: Operation['allow'],
+): Operation {
   return {
     name: 'create',
     method: 'POST',
@@ -125,10 +135,10 @@ function creating(format: Format, body: NonNullable<Operation['body']>, allow: O
     allow,
     async run(call) {
       const { versionId, repositoryPrn } = await versionToPublish(call)
-      const asked = pickSettings(format.fields.publication, call.body)
+      const asked = pickSettings(fields, call.body)
       checkSetting(format, 'publication', asked)
       return postponed(call, {
-        name: format.pulp.tasks.publish,
+        name: task,
         kind: 'publish',
         args: { versionId, asked, checkpoint: call.body['checkpoint'] === true },
         shared: [repositoryPrn],
@@ -158,7 +168,7 @@ async function showPublications(
   call: Call,
   rows: readonly Row<'publication'>[],
   wanted: (field: string) => boolean,
-  format?: Format,
+  publications?: Publications,
 ) {
   if (rows.length === 0) return []
   const { db } = call.ctx
@@ -170,7 +180,7 @@ async function showPublications(
     .execute()
   const hrefs = new Map(repositories.map((row) => [row.id, hrefOf(call.registry, 'repository', row)]))
   const serving =
-    format && wanted('distributions')
+    publications && wanted('distributions')
       ? await db
           .selectFrom('distribution')
           .select(['uuid', 'type', 'publication_id'])
@@ -187,11 +197,11 @@ async function showPublications(
     pulp_last_updated: renderTime(row.updated),
     repository_version: versions.get(row.version_id) ?? null,
     repository: hrefs.get(row.repository_id) ?? null,
-    ...(format
+    ...(publications
       ? {
           distributions: (byPublication.get(row.id) ?? []).map((each) => hrefOf(call.registry, 'distribution', each)),
           checkpoint: row.checkpoint === 1,
-          ...showSettings(format.fields.publication, JSON.parse(row.settings)),
+          ...showSettings(publications.fields, JSON.parse(row.settings)),
         }
       : {}),
   }))

@@ -16,7 +16,7 @@ import { lookups } from './filters.ts'
 import { login } from './login.ts'
 import { maintenance } from './maintenance.ts'
 import { buildDocument } from './openapi.ts'
-import { publicationResource, publicationsList } from './publications.ts'
+import { publicationResources, publicationsList } from './publications.ts'
 import { remoteResource, remotesList } from './remotes.ts'
 import { repositoriesList, repositoryResource } from './repositories.ts'
 import type { Endpoint, Resource } from './resource.ts'
@@ -62,7 +62,7 @@ function resourcesOf({ formats }: Pick<Ctx, 'formats'>): Resource[] {
   const repositories = formats.map(repositoryResource)
   const versions = formats.map((format, index) => versionResource(format, repositories[index]!))
   const remotes = formats.map(remoteResource)
-  const publications = formats.map(publicationResource)
+  const publications = formats.flatMap(publicationResources)
   const distributions = formats.map(distributionResource)
   const content = formats.flatMap((format) => format.contentTypes.map((type) => contentResource(format, type)))
   const contentTypes = content.map(({ type }) => type!).sort()

@@ -2,10 +2,12 @@ import type { Migration } from 'kysely/migration'
 import * as first from './001-first.ts'
 import * as accessPolicies from './002-access-policies.ts'
 import * as membershipTime from './003-membership-time.ts'
+import * as references from './004-references.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
 export const migrations: Record<string, Migration> = {
   '001-first': first,
   '002-access-policies': accessPolicies,
   '003-membership-time': membershipTime,
+  '004-references': references,
 }

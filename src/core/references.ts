@@ -1,0 +1,58 @@
+import { type RawBuilder, sql } from 'kysely'
+import { idRows } from '../store/bulk.ts'
+import type { Db } from '../store/database.ts'
+import type { Row } from '../store/schema.ts'
+
+/*
+ * Units name others by type and key (container: a tag its manifest, a manifest its layers): what a unit is made of comes along with it and
+ * goes with it when nothing else needs it. What only says something about a unit (a signature) comes along where it is.
+ */
+
+type Place = Pick<Row<'version'>, 'repository_id' | 'number'>
+
+/** These units and all that belongs to them in a version: what they are made of, and what says something about any of that. */
+export async function withReferences(db: Db, ids: Iterable<number>, place: Place): Promise<number[]> {
+  const found = new Set(ids)
+  // Trees are a few levels deep: a query for each.
+  for (let last: readonly number[] = [...found]; last.length > 0; ) {
+    const { rows } = await sql<{ id: number }>`
+      select step.id from (
+        select target.id from ${idRows(db, last)} as i cross join reference cross join content target
+        where reference.content_id = i.id and reference.about = 0 and target.type = reference.type and target.key = reference.key
+        union
+        select reference.content_id as id from ${idRows(db, last)} as i cross join content source cross join reference
+        where source.id = i.id and reference.type = source.type and reference.key = source.key and reference.about = 1
+      ) as step where ${isIn(place, sql`step.id`)}`.execute(db)
+    last = rows.map(({ id }) => id).filter((id) => !found.has(id))
+    for (const id of last) found.add(id)
+  }
+  return [...found]
+}
+
+/**
+ * What a version no longer needs once these units are gone: what they were made of, all the way down, except what something else that
+ * stays is made of, and what has a name of its own.
+ */
+export async function leavingReferences(db: Db, ids: readonly number[], place: Place): Promise<number[]> {
+  const gone = new Set(ids)
+  for (let last: readonly number[] = ids; last.length > 0; ) {
+    const { rows } = await sql<{ id: number; holder: number }>`
+      select target.id, holder.content_id as holder from ${idRows(db, last)} as i
+      cross join reference cross join content target
+      join reference holder on holder.type = target.type and holder.key = target.key and holder.about = 0
+      where reference.content_id = i.id and reference.about = 0 and target.type = reference.type and target.key = reference.key
+        and target.name is null and ${isIn(place, sql`target.id`)} and ${isIn(place, sql`holder.content_id`)}`.execute(db)
+    const next = [...Map.groupBy(rows, ({ id }) => id)]
+      .filter(([id, holders]) => !gone.has(id) && holders.every(({ holder }) => gone.has(holder)))
+      .map(([id]) => id)
+    for (const id of next) gone.add(id)
+    last = next
+  }
+  for (const id of ids) gone.delete(id)
+  return [...gone]
+}
+
+function isIn({ repository_id, number }: Place, id: RawBuilder<unknown>): RawBuilder<boolean> {
+  return sql`exists (select 1 from membership where membership.repository_id = ${repository_id} and membership.content_id = ${id}
+    and membership.added_in <= ${number} and (membership.removed_in is null or membership.removed_in > ${number}))`
+}
