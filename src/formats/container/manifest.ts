@@ -132,7 +132,7 @@ function descriptor(value: unknown, where: string): Descriptor {
     size: size as number,
     ...(Array.isArray(urls) && { urls: urls.filter((url) => typeof url === 'string') }),
     ...(isObject(value['annotations']) && { annotations: texts(value['annotations'], `${where}.annotations`) }),
-    ...(isObject(platform) && { platform: platform as NonNullable<Descriptor['platform']> }),
+    ...(isObject(platform) && { platform }),
     ...(typeof artifactType === 'string' && { artifactType }),
   }
 }

@@ -9,13 +9,13 @@ export const dockerFirst = 'application/vnd.docker.distribution.manifest.v1+json
 export const dockerFirstSigned = 'application/vnd.docker.distribution.manifest.v1+prettyjws'
 
 export const emptyConfig = 'application/vnd.oci.empty.v1+json'
-const imageConfigs = ['application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json']
+const imageConfigs = new Set(['application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json'])
 
 export const manifestTypes = [ociManifest, ociIndex, dockerManifest, dockerList, dockerFirst, dockerFirstSigned] as const
 
 export const isList = (mediaType: string) => mediaType === ociIndex || mediaType === dockerList
 export const isFirst = (mediaType: string) => mediaType === dockerFirst || mediaType === dockerFirstSigned
-export const isImageConfig = (mediaType: string) => imageConfigs.includes(mediaType)
+export const isImageConfig = (mediaType: string) => imageConfigs.has(mediaType)
 
 /** A layer that may be left where it is, by its licence: it is not pushed, and clients fetch it from the URLs that its descriptor names. */
 export const isForeign = ({ mediaType }: { mediaType: string }) =>
