@@ -7,7 +7,7 @@ export interface Reports extends Progress {
   created(prn: string): void
   /** Ends the writing from time to time. */
   stop(): Promise<void>
-  /** Writes what was not written yet. */
+  /** Writes what was not written yet, after `stop`. */
   write(tx: Tx): Promise<void>
 }
 
@@ -20,10 +20,22 @@ interface Report {
   suffix: string | null
 }
 
-const interval = 500
+interface Batch {
+  reports: readonly Report[]
+  created: readonly string[]
+  /** Position of the first of `created`. */
+  from: number
+}
+
+const usualInterval = 500
 
 /** Gathers a task's reports and writes what is new twice a second. Looks at the same time whether it is still wanted; `unwanted` is called when not. */
-export function openReports(db: Db, task: Pick<Row<'task'>, 'id' | 'token'>, unwanted: () => void): Reports {
+export function openReports(
+  db: Db,
+  task: Pick<Row<'task'>, 'id' | 'token'>,
+  unwanted: () => void,
+  interval = usualInterval,
+): Reports {
   const reports = new Map<string, Report>()
   const created: string[] = []
   const changed = new Set<Report>()
@@ -41,20 +53,20 @@ export function openReports(db: Db, task: Pick<Row<'task'>, 'id' | 'token'>, unw
     changed.add(known)
   }
 
-  async function write(tx: Tx): Promise<void> {
-    const [fresh, from] = [[...changed], written]
+  /** What is new until now: what comes while it is written is for the next time. */
+  function gather(): Batch {
+    return { reports: [...changed], created: created.slice(written), from: written }
+  }
+
+  async function save(): Promise<void> {
+    const batch = gather()
     changed.clear()
     written = created.length
     try {
-      for (const each of fresh) await writeReport(tx, task.id, each)
-      for (const [index, object] of created.slice(from).entries())
-        await tx
-          .insertInto('task_created')
-          .values({ task_id: task.id, position: from + index, object })
-          .execute()
+      await db.transaction().execute((tx) => writeBatch(tx, task.id, batch))
     } catch (error) {
-      for (const each of fresh) changed.add(each)
-      written = from
+      for (const each of batch.reports) changed.add(each)
+      written = batch.from
       throw error
     }
   }
@@ -68,7 +80,7 @@ export function openReports(db: Db, task: Pick<Row<'task'>, 'id' | 'token'>, unw
       .where('state', '=', 'running')
       .executeTakeFirst()
     if (!wanted) return unwanted()
-    if (changed.size > 0 || written < created.length) await db.transaction().execute(write)
+    if (changed.size > 0 || written < created.length) await save()
   }
 
   const timer = setInterval(() => {
@@ -83,12 +95,21 @@ export function openReports(db: Db, task: Pick<Row<'task'>, 'id' | 'token'>, unw
   return {
     report,
     created: (prn) => void created.push(prn),
-    write,
+    write: (tx) => writeBatch(tx, task.id, gather()),
     async stop() {
       clearInterval(timer)
       await busy
     },
   }
+}
+
+async function writeBatch(tx: Tx, taskId: number, { reports, created, from }: Batch): Promise<void> {
+  for (const each of reports) await writeReport(tx, taskId, each)
+  for (const [index, object] of created.entries())
+    await tx
+      .insertInto('task_created')
+      .values({ task_id: taskId, position: from + index, object })
+      .execute()
 }
 
 async function writeReport(tx: Tx, taskId: number, report: Report): Promise<void> {

@@ -109,10 +109,13 @@ forEachDatabase((engine, _, makeDatabase) => {
         stamp?: string
         path?: string
         changes?: Record<string, unknown>
+        reason?: string
       }[]
+      const reasons = outcomes.map(({ repository, reason }) => `${repository}: ${reason}`).join('\n')
       assert.deepEqual(
         outcomes.map(({ repository, state }) => `${repository} ${state}`),
         ['bells new', 'scores new', 'gone failed'],
+        reasons,
       )
       for (const { repository, stamp } of outcomes) if (stamp) first[repository] = stamp
       assert.equal(outcomes[0]!.changes!['added'], 9)
