@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { now } from '../lib/time.ts'
 import { newUuid, newUuids } from '../lib/uuid.ts'
 import type { Digests } from '../store/blobs.ts'
-import { idRows, insertMany, textRows } from '../store/bulk.ts'
+import { idRows, insertMany, lockRows, textRows } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
 import { openPackReader, type PackReader, writeEntries } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
@@ -63,11 +63,12 @@ export async function putContent(tx: Tx, units: readonly Described[]): Promise<n
 }
 
 /** Marks content as just asked for, so that it is not collected soon. */
-async function touchContent(db: Db, ids: readonly number[]): Promise<void> {
-  await db
+async function touchContent(tx: Tx, ids: readonly number[]): Promise<void> {
+  await lockRows(tx, 'content', ids)
+  await tx
     .updateTable('content')
     .set({ touched: now() })
-    .where('id', 'in', sql<number>`(select id from ${idRows(db, ids)} as i)`)
+    .where('id', 'in', sql<number>`(select id from ${idRows(tx, ids)} as i)`)
     .execute()
 }
 
@@ -167,7 +168,11 @@ async function filesOf(db: Db, contentIds: readonly number[]) {
     .execute()
 }
 
-function nameOf({ type, key, variant = '' }: Described): string {
+function compare<T extends string | number>(a: T, b: T): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
+
+function nameOf({ type, key, variant = '' }: Pick<Described, 'type' | 'key' | 'variant'>): string {
   return `${type}\n${key}\n${variant}`
 }
 
@@ -177,7 +182,7 @@ async function findContent(db: Db, units: readonly Described[]): Promise<Map<str
     const keys = textRows(db, new Set(ofType.map(({ key }) => key)))
     const { rows } = await sql<{ id: number; key: string; variant: string }>`
       select c.id, c.key, c.variant from ${keys} as k cross join content c where c.type = ${type} and c.key = k.text`.execute(db)
-    for (const { id, key, variant } of rows) known.set(nameOf({ type, key, variant } as Described), id)
+    for (const { id, key, variant } of rows) known.set(nameOf({ type, key, variant }), id)
   }
   return known
 }
@@ -223,6 +228,8 @@ async function insertContent(
     updated: at,
     touched: at,
   }))
+  // As in lockRows: two who store the same wait for each other, and must not do so crosswise.
+  rows.sort((a, b) => compare(nameOf(a), nameOf(b)))
   const inserted = await insertMany(tx, 'content', contentColumns, rows, ['id', 'type', 'key', 'variant'])
   const ids = new Map(inserted.map((row) => [nameOf(row as unknown as Described), Number(row['id'])]))
   // Somebody else may have stored the same in between: theirs has its files already.
@@ -279,6 +286,7 @@ async function insertSources(tx: Tx, origin: Origin, sources: readonly { fileId:
     remote_id: origin.id,
     url: url.href.startsWith(base) ? url.href.slice(base.length) : url.href,
   }))
+  rows.sort((a, b) => compare(a.file_id, b.file_id))
   await insertMany(tx, 'source', { file_id: 'bigint', remote_id: 'bigint', url: 'text' }, rows)
 }
 

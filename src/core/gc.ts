@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { type Micros, now } from '../lib/time.ts'
-import { idRows, textRows } from '../store/bulk.ts'
+import { idRows, lockUnused, textRows } from '../store/bulk.ts'
 import { type Db, isReferenced, type Tx } from '../store/database.ts'
 import type { Ctx } from './ctx.ts'
 import { tidyLeases } from './leases.ts'
@@ -127,7 +127,7 @@ async function deleteContent(db: Db, ids: readonly number[], cutoff: Micros): Pr
     db.transaction().execute(async (tx) => {
       const { numDeletedRows } = await tx
         .deleteFrom('content')
-        .where('id', 'in', these(tx, batch))
+        .where('id', 'in', these(tx, await lockUnused(tx, 'content', batch)))
         .where(({ eb, not }) => eb.and([eb('touched', '<', cutoff), not(isMember)]))
         .executeTakeFirst()
       return Number(numDeletedRows)
@@ -167,10 +167,10 @@ export async function deleteBlobs(
 }
 
 async function deleteBlobRows(db: Db, ids: readonly number[], cutoff: Micros): Promise<string[]> {
-  const gone = await db.transaction().execute((tx) =>
+  const gone = await db.transaction().execute(async (tx) =>
     tx
       .deleteFrom('blob')
-      .where('id', 'in', these(tx, ids))
+      .where('id', 'in', these(tx, await lockUnused(tx, 'blob', ids)))
       .where(({ eb, not }) => eb.and([eb('touched', '<', cutoff), not(isUsed)]))
       .returning('sha256')
       .execute(),

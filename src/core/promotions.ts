@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
-import { idRows, textRows } from '../store/bulk.ts'
+import { idRows, lockRows, textRows } from '../store/bulk.ts'
 import type { Db } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
@@ -38,6 +38,7 @@ export async function promoteDistributions(
   const moved = await ctx.db.transaction().execute(async (tx) => {
     const guard = await tx.selectFrom('guard').select('id').where('id', '=', guardId).executeTakeFirst()
     if (!guard) throw new Failure('invalid', 'The guard was deleted.', { field: 'guard' })
+    await lockRows(tx, 'distribution', ids)
     const distributions = await tx
       .selectFrom('distribution')
       .select(['id', 'name', 'guard_id', 'publication_id', 'version_id', 'repository_id'])

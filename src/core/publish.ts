@@ -16,7 +16,7 @@ import type { MetadataFile, Publications, Rendered, Stored, VersionView } from '
 import { modelOf, prnOf } from './names.ts'
 import { findPieces, type Places, writePieces } from './pieces.ts'
 import type { Job } from './tasks.ts'
-import { type Counts, contentOf, getRepository } from './versions.ts'
+import { type Counts, contentOf, getRepository, markChanged } from './versions.ts'
 
 export interface PublishArgs {
   versionId: number
@@ -159,7 +159,7 @@ async function insertPublication(
       pieces: file.pieces,
     })),
   )
-  await tx.updateTable('distribution').set({ content_changed: at }).where('repository_id', '=', version.repository_id).execute()
+  await markChanged(tx, version.repository_id)
   return publication
 }
 

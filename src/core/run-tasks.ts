@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { withoutCredentials } from '../lib/log.ts'
 import { now } from '../lib/time.ts'
-import { idRows } from '../store/bulk.ts'
+import { idRows, lockRows } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx, TaskRunner } from './ctx.ts'
@@ -152,11 +152,10 @@ async function release(tx: Tx, id: number, at: number): Promise<void> {
     .where(({ not }) => not(isHeldUp(sql.ref('task.id'))))
     .execute()
   if (waiting.length === 0) return
-  const ids = idRows(
-    tx,
-    waiting.map((task) => task.id),
-  )
-  await tx.updateTable('task').set({ unblocked: at }).where('id', 'in', sql<number>`(select id from ${ids} as i)`).execute()
+  const ids = waiting.map((task) => task.id)
+  await lockRows(tx, 'task', ids)
+  const these = sql<number>`(select id from ${idRows(tx, ids)} as i)`
+  await tx.updateTable('task').set({ unblocked: at }).where('id', 'in', these).execute()
 }
 
 /** Ends tasks whose run is gone: failed for this reason, or canceled where that was wanted. Returns how many. */

@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream'
 import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
-import { now } from '../lib/time.ts'
 import { idRows } from '../store/bulk.ts'
 import type { Staged } from '../store/blobs.ts'
 import type { Db } from '../store/database.ts'
@@ -16,7 +15,7 @@ import { insertVerbatimPublication, ownPublication, publishVersion } from './pub
 import { accessOf } from './remotes.ts'
 import { takeSlots } from './slots.ts'
 import type { Job } from './tasks.ts'
-import { commitVersion, contentIds, getRepository, latestVersion } from './versions.ts'
+import { commitVersion, contentIds, getRepository, latestVersion, markChanged } from './versions.ts'
 
 export interface SyncArgs {
   repositoryId: number
@@ -242,9 +241,4 @@ async function commit(job: Job, format: Format, { repository, latest, found, add
   if (version) await job.created(prnOf(ctx.formats, 'version', version))
   if (publication) await job.created(prnOf(ctx.formats, 'publication', publication))
   if (version && repository.autopublish && !publication) await publishVersion(job, { versionId: version.id, asked: {} })
-}
-
-/** What the distributions of a repository serve is another thing from now on. */
-export async function markChanged(db: Db, repositoryId: number): Promise<void> {
-  await db.updateTable('distribution').set({ content_changed: now() }).where('repository_id', '=', repositoryId).execute()
 }

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
-import { idRows } from '../store/bulk.ts'
+import { idRows, lockRows } from '../store/bulk.ts'
 import { type Db, engineOf, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Job } from './tasks.ts'
@@ -187,6 +187,18 @@ async function namesakes(tx: Tx, repositoryId: number, arriving: ReadonlySet<num
     tx,
   )
   return rows.map(({ id }) => id)
+}
+
+/** What the distributions of a repository serve is another thing from now on. */
+export async function markChanged(tx: Tx, repositoryId: number): Promise<void> {
+  const rows = await tx.selectFrom('distribution').select('id').where('repository_id', '=', repositoryId).execute()
+  if (rows.length === 0) return
+  await lockRows(
+    tx,
+    'distribution',
+    rows.map(({ id }) => id),
+  )
+  await tx.updateTable('distribution').set({ content_changed: now() }).where('repository_id', '=', repositoryId).execute()
 }
 
 async function countTypes(db: Db, ids: ReadonlySet<number>): Promise<Map<string, number>> {

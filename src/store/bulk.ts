@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely'
-import { type Db, engineOf } from './database.ts'
+import { type Db, engineOf, type Tx } from './database.ts'
 import type { Schema } from './schema.ts'
 
 /*
@@ -42,6 +42,25 @@ export async function insertMany<T extends keyof Schema & string, C extends keyo
     Record<string, string | number>
   >`insert into ${sql.table(table)} (${names}) select * from ${jsonRows(db, rows, columns)} as r where true on conflict do nothing ${back}`
   return (await query.execute(db)).rows
+}
+
+/**
+ * Takes rows in the order of their ids. On PostgreSQL two transactions that change the same rows, each in its own order, may each come to
+ * wait for what the other one has, and the database ends one of them. On SQLite there is one writer anyway.
+ */
+export async function lockRows(tx: Tx, table: 'content' | 'distribution' | 'task', ids: Iterable<number>): Promise<void> {
+  if (engineOf(tx) === 'sqlite') return
+  const these = sql`(select id from ${idRows(tx, ids)} as i)`
+  await sql`select id from ${sql.table(table)} where id in ${these} order by id for no key update`.execute(tx)
+}
+
+/** Takes those of these rows that nobody else has, in order to delete them: who is about to use one does not wait, and is not waited for. */
+export async function lockUnused(tx: Tx, table: 'content' | 'blob', ids: readonly number[]): Promise<readonly number[]> {
+  if (engineOf(tx) === 'sqlite') return ids
+  const these = sql`(select id from ${idRows(tx, ids)} as i)`
+  const { rows } = await sql<{ id: number }>`
+    select id from ${sql.table(table)} where id in ${these} order by id for update skip locked`.execute(tx)
+  return rows.map(({ id }) => id)
 }
 
 /** Numbers as a table with the one column `id`, for `where x in (select id from ...)` with any number of them. */
