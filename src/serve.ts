@@ -116,13 +116,14 @@ function indexedMembers({ contentTypes }: Format): string[] {
 
 async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, { host, port }: ServeOptions) {
   let server: Server | undefined
+  const loggerInstance: FastifyBaseLogger = ctx.log
   const app = fastify({
     serverFactory: (handler) => {
       server = createServer(serverLimits, listener(content, metrics, handler))
       return server
     },
     genReqId: correlationId,
-    loggerInstance: ctx.log as FastifyBaseLogger,
+    loggerInstance,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: 32 * 1024 * 1024,
     routerOptions: { ignoreDuplicateSlashes: false },

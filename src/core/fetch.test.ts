@@ -589,7 +589,7 @@ test('a proxy is used, with its credentials', async (t) => {
   const proxy = await serveProxy(t, `Basic ${Buffer.from('p:q').toString('base64')}`)
   const access = { proxyUrl: proxy.url, proxyUsername: 'p', proxyPassword: 'q' }
   assert.ok((await downloaded(await open(t, url, access), [url])).equals(bytes))
-  assert.deepEqual(proxy.seen, [`GET ${url}`])
+  assert.deepEqual(proxy.seen, [`GET ${url.href}`])
 })
 
 test('a proxy that refuses is named as the cause', async (t) => {
@@ -644,7 +644,7 @@ test('TLS: own CA, client certificate, and what goes wrong without them', async 
       response.end(peer.authorized ? peer.getPeerCertificate().subject.CN : 'nobody')
     },
   )
-  const url = new URL(`https://127.0.0.1:${await listen(t, server as unknown as Server)}/file.bin`)
+  const url = new URL(`https://127.0.0.1:${await listen(t, server)}/file.bin`)
   const who = async (access: Setting) => (await (await open(t, url, access)).read([url])).bytes.toString()
 
   await t.test('an unknown CA is refused, without another try', async () => {

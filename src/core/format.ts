@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import type { Digests, Expected, Staged } from '../store/blobs.ts'
+import type { Digests, Staged } from '../store/blobs.ts'
 import type { Access, Upstream } from './fetch.ts'
 
 /*
@@ -331,5 +331,3 @@ export interface FormatAction {
   /** Arguments of that work beyond what it takes out of the body. */
   args?(body: Record<string, unknown>): Record<string, unknown>
 }
-
-export type { Expected }

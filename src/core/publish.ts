@@ -4,7 +4,6 @@ import { openCompressor } from '../lib/compression.ts'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
-import type { Algorithm } from '../store/blobs.ts'
 import { idRows, insertMany } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
 import { openPackReader } from '../store/packs.ts'
@@ -257,7 +256,7 @@ async function storeFile(ctx: Ctx, file: MetadataFile, body: AsyncIterable<Uint8
 
 /** Stores the bytes of a metadata file. What is returned names it, once its size before compression is known. */
 async function storeBytes(ctx: Ctx, { path, digests }: MetadataFile, bytes: AsyncIterable<Uint8Array>) {
-  await using staged = await ctx.blobs.stage(bytes, {}, (digests ?? []) as Algorithm[])
+  await using staged = await ctx.blobs.stage(bytes, {}, digests ?? [])
   await staged.keep()
   const blobId = await saveBlob(ctx.db, staged.digests, staged.size)
   return (openSize: number) => {

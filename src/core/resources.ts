@@ -86,7 +86,7 @@ export async function createResource<K extends ResourceKind>(
     return created
   })
   ctx.changes.bump()
-  return row as unknown as Row<K>
+  return row
 }
 
 /** Changes what `changes` names. Throws Failure not_found when it is gone, invalid as createResource does. */
@@ -101,13 +101,13 @@ export async function updateResource<K extends ResourceKind>(
     await checkUnique(tx, kind, changes, id)
     const values = rowOf(kind, changes, row)
     const at = now()
-    const served = kind === 'distribution' && changesServing(row as Json, values) ? { content_changed: at } : {}
+    const served = kind === 'distribution' && changesServing(row, values) ? { content_changed: at } : {}
     await tx
       .updateTable(kind as 'repository')
       .set({ ...values, ...served, updated: at })
       .where('id', '=', id)
       .execute()
-    if (changesSyncing(row as Json, values)) await forgetSync(tx, kind, id)
+    if (changesSyncing(row, values)) await forgetSync(tx, kind, id)
   })
   ctx.changes.bump()
 }
@@ -272,7 +272,7 @@ interface CreateArguments {
 
 async function create({ ctx, task, created }: Job, { resource, type, values }: CreateArguments): Promise<void> {
   const row = await createResource(ctx, resource, type, values, task.userId)
-  await created(prnOf(ctx.formats, resource, row as { uuid: string; type: string }))
+  await created(prnOf(ctx.formats, resource, row))
 }
 
 async function update(

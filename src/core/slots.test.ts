@@ -57,8 +57,18 @@ async function setUp(db: Db, units: readonly [slot: string, size: number][], set
     await db
       .insertInto('content')
       .values({
-        ...{ uuid: newUuid(), type: 'file.file', key: `k${index}`, variant: '', slot, meta: JSON.stringify({ size }) },
-        ...{ labels: '{}', entry_at: 0, entry_length: 0, created: 1, updated: 1, touched: 1 },
+        uuid: newUuid(),
+        type: 'file.file',
+        key: `k${index}`,
+        variant: '',
+        slot,
+        meta: JSON.stringify({ size }),
+        labels: '{}',
+        entry_at: 0,
+        entry_length: 0,
+        created: 1,
+        updated: 1,
+        touched: 1,
       })
       .execute()
   const format = { name: 'file', contentTypes: [{ name: 'file', settle }] } as unknown as Format

@@ -28,7 +28,7 @@ export function jsonRows<C extends string>(
 }
 
 /** Inserts many rows; those that would break a unique constraint are left out. Returns the named columns of what was inserted. */
-export async function insertMany<T extends keyof Schema & string, C extends keyof Schema[T] & string>(
+export async function insertMany<T extends keyof Schema, C extends keyof Schema[T] & string>(
   db: Db,
   table: T,
   columns: Record<C, ColumnType>,

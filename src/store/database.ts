@@ -47,8 +47,8 @@ async function postgresDialect(url: string): Promise<PostgresDialect> {
   // Loaded only where it is used: the embedded default has no need of it.
   const { default: pg } = await import('pg')
   // Numbers fit a double (ids, sizes, microseconds) and JSON stays text, so rows look the same on both engines.
-  const int8 = pg.types.builtins.INT8
-  const jsonb = pg.types.builtins.JSONB
+  const int8: number = pg.types.builtins.INT8
+  const jsonb: number = pg.types.builtins.JSONB
   const types: CustomTypesConfig = {
     getTypeParser: ((oid: number, format: 'text') =>
       oid === int8 ? Number : oid === jsonb ? String : pg.types.getTypeParser(oid, format)) as CustomTypesConfig['getTypeParser'],

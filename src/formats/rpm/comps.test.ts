@@ -73,7 +73,7 @@ test('what is published is what was read, whatever else it says', async () => {
 test('language packs of several uploads are published as one', async () => {
   const more = readComps(Buffer.from('<comps><langpacks><match name="wolf" install="wolf-%s"/></langpacks></comps>'))
   const published = Buffer.concat(await Array.fromAsync(renderComps(versionOf(unitsOf([...units, ...more])))))
-  const [together] = readComps(published).filter(({ type }) => type === 'rpm.packagelangpacks')
+  const together = readComps(published).find(({ type }) => type === 'rpm.packagelangpacks')
   assert.deepEqual(parseComps('rpm.packagelangpacks', together!.entry!), { matches: { bear: 'bear-%s', wolf: 'wolf-%s' } })
 })
 

@@ -38,7 +38,7 @@ async function read(
     return { name, filelists: lists.filelists.toString(), other: lists.other.toString() }
   })
 }
-const expected = animals.map((each) => ({ name: each.name!, filelists: filelistsOf(each), other: otherOf(each) }))
+const expected = animals.map((each) => ({ name: each.name, filelists: filelistsOf(each), other: otherOf(each) }))
 
 test('the three elements of each package come together', async () => {
   assert.deepEqual(await read(animals, animals, animals), expected)

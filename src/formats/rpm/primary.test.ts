@@ -25,7 +25,7 @@ test('the fields of a package are read', () => {
     href: 'Packages/b/bear.rpm',
     base: undefined,
   })
-  assert.equal(`${before}<location href="Packages/b/bear.rpm"/>${after}`, usual)
+  assert.equal(`${String(before)}<location href="Packages/b/bear.rpm"/>${String(after)}`, usual)
   assert.equal(nevraOf(fields), 'bear-2:4.1-1.el9.x86_64')
   assert.equal(keyOf(fields), `sha256:${checksumOf(bear)} bear-2:4.1-1.el9.x86_64`)
 })

@@ -91,7 +91,7 @@ function updating(name: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): O
         if (!isDeepStrictEqual(value, policy[field]))
           throw invalidField(
             field,
-            `The access policy of "${policy['viewset_name']}" is fixed: rights are given by roles. Only its present value can be set.`,
+            `The access policy of "${String(policy['viewset_name'])}" is fixed: rights are given by roles. Only its present value can be set.`,
           )
       return setCustomized(call, Object.keys(call.body).length > 0 ? 1 : call.row.customized)
     },

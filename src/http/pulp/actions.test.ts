@@ -114,11 +114,11 @@ forEachDatabase((engine, open) => {
 
     const group = await prune({ dry_run: true, keep_days: 0 })
     assert.deepEqual([group.description, group.all_tasks_dispatched, group.completed], ['Prune old Packages.', true, 3])
-    const [total] = group.group_progress_reports.filter(({ code }: any) => code === 'rpm.package.prune')
+    const total = group.group_progress_reports.find(({ code }: any) => code === 'rpm.package.prune')
     assert.deepEqual([total.message, total.total, total.done], ['Pruning old Packages', 2, 2])
     const [, one] = group.tasks
     assert.equal(one.name, 'pulp_rpm.app.tasks.prune.prune_repo_packages')
-    const [report] = (await pulp.call('GET', one.pulp_href)).body.progress_reports.filter(({ code }: any) =>
+    const report = (await pulp.call('GET', one.pulp_href)).body.progress_reports.find(({ code }: any) =>
       code.endsWith('.repository'),
     )
     assert.deepEqual([report.message, report.total, report.done, report.state], ['Pruning one', 1, 0, 'completed'])

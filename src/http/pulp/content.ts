@@ -12,7 +12,7 @@ import type { Staged } from '../../store/blobs.ts'
 import { type Db, engineOf, jsonText } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { artifacts } from './artifacts.ts'
-import { baseFields, type Column, type FilterLookup, labelFilter, lookups } from './filters.ts'
+import { baseFields, type Column, labelFilter, lookups } from './filters.ts'
 import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
 import { onlyByKey, showRows, visibleTo } from './list.ts'
@@ -148,7 +148,7 @@ function declaredFilters(type: ContentType): Filters {
     ...Object.entries(type.filters).flatMap(([name, { type: kind = 'text', as = name, lookups: wanted, enum: choices }]) => {
       const column = metaColumn(as, kind)
       const [exact, others] = [wanted.filter((each) => each === 'exact'), wanted.filter((each) => each !== 'exact')]
-      return [lookups(name, column, kind, exact, choices), lookups(name, column, kind, others as readonly FilterLookup[])]
+      return [lookups(name, column, kind, exact, choices), lookups(name, column, kind, others)]
     }),
   )
 }

@@ -216,7 +216,10 @@ function typeOf(field: Field, request: boolean): Json {
     case 'object':
       if (field.properties) return objectSchema(field.properties, request, false)
       return { type: 'object', ...(field.items ? { additionalProperties: schemaOf(field.items, request) } : {}) }
-    default:
+    case 'string':
+    case 'integer':
+    case 'number':
+    case 'boolean':
       return {
         type: field.type,
         ...(field.format ? { format: field.format } : {}),

@@ -1,4 +1,3 @@
-import type { Readable } from 'node:stream'
 import { randomBytes } from 'node:crypto'
 import { sql, type SqlBool } from 'kysely'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
@@ -67,7 +66,7 @@ async function answerCall(ctx: Ctx, registry: Registry, endpoint: Endpoint, requ
   const call = await openCall(ctx, registry, endpoint, request)
   await permit(call, endpoint.allow)
   if (!endpoint.body) return endpoint.run(call)
-  const raw = await readBody(call, endpoint.body, request.raw as Readable)
+  const raw = await readBody(call, endpoint.body, request.raw)
   try {
     const withBody = { ...call, body: await checkBody(call, endpoint.body, raw) }
     await permitNamed(withBody, endpoint.allow)

@@ -321,7 +321,7 @@ function publishing(): Step[] {
     get('/pulp/content/{run}-bare/config.repo'),
     get('/pulp/content/{run}-bare/'),
     get(`${at}/`),
-    get(`${at}`),
+    get(at),
     get(`${at}/Packages/`),
     get(`${at}/Packages/b/`),
     get(`${at}/Packages/b`),
