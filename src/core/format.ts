@@ -250,6 +250,11 @@ export interface Unit {
   files: readonly { id: number; path: string; size: number | null; checksum: string | null; sha256: string | null }[]
 }
 
+/** A unit with no more than what names it. */
+export type ListedUnit = Pick<Unit, 'id' | 'uuid' | 'key' | 'slot' | 'entry'> & {
+  files: readonly { id: number; path: string; sha256: string | null }[]
+}
+
 /** A version, for rendering: the same order each time. */
 export interface VersionView {
   repository: RepositorySettings
@@ -259,6 +264,8 @@ export interface VersionView {
   counts: Readonly<Record<string, number>>
   /** Units of one type, by slot. */
   units(type: string): AsyncIterable<Unit>
+  /** The same without their metadata, where there are many and most need no closer look. */
+  listed(type: string): AsyncIterable<ListedUnit>
   /** Opens a stored file of a unit (comps, modules and other small things). Throws when its bytes are not here. */
   open(sha256: string): Promise<Readable>
 }

@@ -9,7 +9,7 @@ import type { Db, Tx } from '../store/database.ts'
 import { openPackReader } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import { grantToCreator } from './auth.ts'
-import { saveBlob, unitsById } from './content.ts'
+import { listedById, saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import type { MetadataFile, Publications, Rendered, Stored, VersionView } from './format.ts'
 import { modelOf, prnOf } from './names.ts'
@@ -198,12 +198,16 @@ export function viewVersion(ctx: Ctx, repository: VersionView['repository'], ver
   const counts = JSON.parse(version.counts) as Counts
   const orders = new Map<string, Promise<number[]>>()
 
-  async function order(type: string): Promise<number[]> {
+  async function readOrder(type: string): Promise<number[]> {
     const rows = await contentOf(ctx.db, version)
       .select(['content.id', 'content.slot'])
       .where('content.type', '=', type)
       .execute()
     return rows.sort((a, b) => (a.slot < b.slot ? -1 : a.slot > b.slot ? 1 : a.id - b.id)).map(({ id }) => id)
+  }
+  function order(type: string): Promise<number[]> {
+    if (!orders.has(type)) orders.set(type, readOrder(type))
+    return orders.get(type)!
   }
   return {
     repository,
@@ -211,9 +215,10 @@ export function viewVersion(ctx: Ctx, repository: VersionView['repository'], ver
     created: version.created,
     counts: Object.fromEntries(Object.entries(counts).map(([type, { present }]) => [type, present])),
     async *units(type) {
-      if (!orders.has(type)) orders.set(type, order(type))
-      const ids = await orders.get(type)!
-      yield* unitsById(ctx.db, ids, packs)
+      yield* unitsById(ctx.db, await order(type), packs)
+    },
+    async *listed(type) {
+      yield* listedById(ctx.db, await order(type), packs)
     },
     open: (sha256) => ctx.blobs.open(sha256),
   }

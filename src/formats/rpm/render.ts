@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { MetadataFile, Piece, Rendered, Stored, Unit, VersionView } from '../../core/format.ts'
+import type { ListedUnit, MetadataFile, Piece, Rendered, Stored, Unit, VersionView } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { hasComps, renderComps } from './comps.ts'
 import { quoteXml } from './element.ts'
@@ -100,8 +100,8 @@ interface ListedPackage {
   entry: Unit['entry']
 }
 
-const usualPieceSize = 64
-const largestPiece = 256
+const usualPieceSize = 32
+const largestPiece = 128
 
 /** The package lists in pieces, each with a part of primary, filelists and other. */
 async function* cutPieces(version: VersionView, layout: string): AsyncGenerator<Piece> {
@@ -116,7 +116,7 @@ async function* cutPieces(version: VersionView, layout: string): AsyncGenerator<
     digest = createHash('sha256')
     return { key, parts: () => writePiece(these) }
   }
-  for await (const unit of version.units('rpm.package')) {
+  for await (const unit of version.listed('rpm.package')) {
     const listed = listedPackage(unit, layout)
     packages.push(listed)
     digest.update(`${unit.uuid}\n${listed.path}\n${listed.sha256}\n`)
@@ -134,13 +134,13 @@ function endsPiece(slot: string): boolean {
   return (hash >>> 16) % usualPieceSize === 0
 }
 
-/** Checksums that clients refuse, or will soon. */
-const weak = new Set(['md5', 'sha1'])
+/** Checksums that clients refuse, or will soon: with them the keys of packages begin. */
+const weak = /^(?:md5|sha1):/
 
-function listedPackage(unit: Unit, layout: string): ListedPackage {
+function listedPackage(unit: ListedUnit, layout: string): ListedPackage {
   const [file] = unit.files
   const name = file!.path.slice(file!.path.lastIndexOf('/') + 1)
-  const sha256 = weak.has(unit.meta['checksum_type']) ? file!.sha256 : null
+  const sha256 = weak.test(unit.key) ? file!.sha256 : null
   return { path: packagePath(name, layout), sha256: sha256 ?? undefined, entry: unit.entry }
 }
 
