@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { sql } from 'kysely'
 import { forEachDatabase } from '../tests/databases.ts'
 import { testWorks } from '../tests/fixtures/works.ts'
 import { openCtx } from './core/open.ts'
@@ -14,6 +15,7 @@ import { dispatchTask, getTask } from './core/tasks.ts'
 import { Failure } from './lib/failure.ts'
 import { openLog } from './lib/log.ts'
 import { type ServeOptions, serve } from './serve.ts'
+import type { Db } from './store/database.ts'
 
 const defaults = { name: 'test', userId: null, cid: 'cid' }
 const program = { works: testWorks, formats: [], worker: new URL('../tests/fixtures/worker.ts', import.meta.url) }
@@ -155,7 +157,7 @@ forEachDatabase((engine, _open, make) => {
     const dispatch = (kind: string, args = {}, exclusive: string[] = []) =>
       dispatchTask(ctx, { ...defaults, kind, args, exclusive })
     async function until(id: number, ...states: string[]) {
-      for (const end = performance.now() + 20_000; performance.now() < end; await sleep(20)) {
+      for (const end = performance.now() + 60_000; performance.now() < end; await sleep(20)) {
         const task = await getTask(ctx.db, id)
         if (states.includes(task.state)) return task
       }
@@ -188,6 +190,7 @@ forEachDatabase((engine, _open, make) => {
       tasks.push(await dispatch('note', { text: String(index), ms: 3 }, [`r${index % 3}`]))
     await until(tasks[40]!.id, 'completed', 'failed')
     await stop(first.server, 'SIGKILL')
+    if (engine === 'PostgreSQL') await untilQuiet(ctx.db)
     const interrupted = await ctx.db.selectFrom('task').select('id').where('state', '=', 'running').execute()
     const second = await run()
     for (const { id } of interrupted) assert.equal(JSON.parse((await getTask(ctx.db, id)).error!).description, stoppedMessage)
@@ -208,3 +211,10 @@ forEachDatabase((engine, _open, make) => {
     await stop(second.server, 'SIGTERM')
   })
 })
+
+/** What a killed client has sent may still be done a moment later. */
+async function untilQuiet(db: Db): Promise<void> {
+  const busy = sql`select 1 from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and state <> 'idle'`
+  while ((await busy.execute(db)).rows.length > 0) await sleep(20)
+}

@@ -50,7 +50,7 @@ forEachDatabase((engine, _open, make) => {
     dispatchTask(ctx, { ...defaults, kind, args, exclusive })
 
   async function until(ctx: Ctx, id: number, ...states: string[]) {
-    for (const end = performance.now() + 20_000; performance.now() < end; await sleep(20)) {
+    for (const end = performance.now() + 60_000; performance.now() < end; await sleep(20)) {
       const task = await getTask(ctx.db, id)
       if ((states.length > 0 ? states : (finalStates as readonly string[])).includes(task.state)) return task
     }
@@ -59,7 +59,10 @@ forEachDatabase((engine, _open, make) => {
 
   test(`${engine}: workers do tasks at once, as many as there are threads`, async (t) => {
     const { ctx, worker, ends } = await open(t)
-    const tasks = await Promise.all([1, 2, 3].map(() => run(ctx, 'rest', { ms: 3000 })))
+    const tasks = await Promise.all([1, 2, 3].map(() => run(ctx, 'gate')))
+    const states = async () => (await Promise.all(tasks.map(({ id }) => getTask(ctx.db, id)))).map(({ state }) => state).sort()
+    while (String(await states()) !== 'running,running,waiting') await sleep(20)
+    await ctx.db.insertInto('setting').values({ key: 'gate', value: 'open' }).execute()
     const done = await Promise.all(tasks.map(({ id }) => until(ctx, id)))
     assert.deepEqual(
       done.map(({ state }) => state),
@@ -109,6 +112,21 @@ forEachDatabase((engine, _open, make) => {
     assert.equal((await until(ctx, (await run(ctx, 'note', { text: 'free' }, ['r'])).id)).state, 'completed')
   })
 
+  test(`${engine}: a task that no thread has is ended once that cannot be a thread's slow start with it`, async (t) => {
+    const { ctx, worker } = await open(t, { lostPatience: 500 })
+    // Waits for another, so that no thread takes it before this does, as one that crashes right after would.
+    const before = await run(ctx, 'gate', {}, ['r'])
+    const { id } = await run(ctx, 'note', { text: 'lost' }, ['r'])
+    await until(ctx, before.id, 'running')
+    await ctx.db.updateTable('task').set({ state: 'running', worker_id: worker.id, token: 1 }).where('id', '=', id).execute()
+    const { state, error } = await until(ctx, id)
+    assert.equal(state, 'failed')
+    assert.match(JSON.parse(error!).description, /^The worker ended unexpectedly/)
+    assert.equal((await getTask(ctx.db, before.id)).state, 'running')
+    await ctx.db.insertInto('setting').values({ key: 'gate', value: 'open' }).execute()
+    assert.equal((await until(ctx, before.id)).state, 'completed')
+  })
+
   test(`${engine}: threads end when there is nothing to do, and come back`, async (t) => {
     const { ctx } = await open(t, { idle: 50 })
     for (let round = 0; round < 3; round++) {
@@ -120,16 +138,20 @@ forEachDatabase((engine, _open, make) => {
   test(`${engine}: many tasks dispatched one by one are all done without delay`, async (t) => {
     const { ctx } = await open(t)
     await until(ctx, (await run(ctx, 'note', { text: 'warm' })).id)
-    const from = performance.now()
-    for (let index = 0; index < 20; index++) await until(ctx, (await run(ctx, 'rest', { ms: 0 })).id)
-    assert.ok(performance.now() - from < 3000, `20 tasks took ${performance.now() - from} ms`)
+    const waits: number[] = []
+    for (let index = 0; index < 20; index++) {
+      const { created, started } = await until(ctx, (await run(ctx, 'rest', { ms: 0 })).id)
+      waits.push((started! - created) / 1000)
+    }
+    // Half of them: where a task is only found by the look once a second, most wait for it.
+    assert.ok(waits.toSorted((a, b) => a - b)[10]! < 250, `they waited ${waits.join()} ms`)
   })
 
   test(`${engine}: stopping leaves no task running`, async (t) => {
     const { ctx, pool } = await open(t)
     const tasks = [
       await run(ctx, 'rest', { ms: 60_000 }),
-      await run(ctx, 'spin', { ms: 3_000 }),
+      await run(ctx, 'spin', { ms: 60_000 }),
       await run(ctx, 'note', { text: 'later' }),
     ]
     await until(ctx, tasks[0]!.id, 'running')

@@ -31,6 +31,8 @@ export interface PoolOptions {
   /** Milliseconds; shorter in tests. */
   idle?: number
   cancelPatience?: number
+  /** How long a thread may take from marking a task as running to taking it in hand: the database's answer may be slow. */
+  lostPatience?: number
   /** MiB of JavaScript heap that one thread may use. */
   memory?: number
 }
@@ -49,7 +51,7 @@ const memoryMessage = 'The task needed more memory than a task may use, and was 
 export function openPool(options: PoolOptions): Pool {
   const { db, log, size } = options
   const threads = new Set<Thread>()
-  const watch: Watch = { canceling: new Map(), unheld: new Set() }
+  const watch: Watch = { canceling: new Map(), unheld: new Map() }
   let stopping = false
   let lookAgain = false
 
@@ -135,7 +137,8 @@ export function openPool(options: PoolOptions): Pool {
       .where('worker_id', '=', options.thread.workerId)
       .execute()
     const holderOf = (id: number) => [...threads].find(({ hand }) => Number(Atomics.load(hand, 0)) === id)
-    const { stubborn, lost } = judge(tasks, holderOf, watch, options.cancelPatience ?? 10_000)
+    const { cancelPatience = 10_000, lostPatience = 10_000 } = options
+    const { stubborn, lost } = judge(tasks, holderOf, watch, { cancelPatience, lostPatience })
     for (const { worker, hand } of stubborn) {
       log.warn({ task: Number(Atomics.load(hand, 0)) }, 'a canceled task did not stop: its worker is ended')
       await worker.terminate()
@@ -175,10 +178,10 @@ export function openPool(options: PoolOptions): Pool {
   }
 }
 
-/** What one look at the running tasks leaves for the next: since when each is to be canceled, and which no thread had. */
+/** What one look at the running tasks leaves for the next: since when each is to be canceled, and since when no thread has it. */
 interface Watch {
   canceling: Map<number, number>
-  unheld: Set<number>
+  unheld: Map<number, number>
 }
 
 /** Which threads did not stop in time though their task is canceled, and which tasks no thread has. */
@@ -186,16 +189,18 @@ function judge(
   tasks: readonly { id: number; state: string }[],
   holderOf: (id: number) => Thread | undefined,
   watch: Watch,
-  patience: number,
+  { cancelPatience, lostPatience }: { cancelPatience: number; lostPatience: number },
 ): { stubborn: Thread[]; lost: number[] } {
   const at = performance.now()
   const held = tasks.map((task) => ({ ...task, holder: holderOf(task.id) }))
   const toCancel = held.filter(({ state }) => state === 'canceling')
   watch.canceling = new Map(toCancel.map(({ id }) => [id, watch.canceling.get(id) ?? at]))
-  // One that was just taken may not be in a hand yet: it is lost when the next look finds it so too.
-  const nobodys = held.filter(({ holder }) => !holder).map(({ id }) => id)
-  const lost = nobodys.filter((id) => watch.unheld.has(id))
-  watch.unheld = new Set(nobodys)
-  const stubborn = toCancel.flatMap(({ id, holder }) => (holder && at - watch.canceling.get(id)! > patience ? [holder] : []))
+  // One that was just taken may not be in a hand yet: it is lost when it stays so.
+  const nobodys = held.filter(({ holder }) => !holder)
+  watch.unheld = new Map(nobodys.map(({ id }) => [id, watch.unheld.get(id) ?? at]))
+  const lost = nobodys.map(({ id }) => id).filter((id) => at - watch.unheld.get(id)! > lostPatience)
+  const stubborn = toCancel.flatMap(({ id, holder }) =>
+    holder && at - watch.canceling.get(id)! > cancelPatience ? [holder] : [],
+  )
   return { stubborn, lost }
 }

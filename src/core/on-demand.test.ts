@@ -277,7 +277,7 @@ async function rested(db: Db, fileId: number): Promise<void> {
 }
 
 async function untilTrue(look: () => Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 5000; ; ) {
+  for (const deadline = Date.now() + 30_000; ; ) {
     if (await look()) return
     assert.ok(Date.now() < deadline, 'it took too long')
     await new Promise((resolve) => setTimeout(resolve, 10))

@@ -3,7 +3,7 @@ import { Failure, hasCode } from '../lib/failure.ts'
 import { withoutCredentials } from '../lib/log.ts'
 import { now } from '../lib/time.ts'
 import { idRows, lockRows } from '../store/bulk.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { type Db, isFull, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx, TaskRunner } from './ctx.ts'
 import { openReports, type Reports } from './task-reports.ts'
@@ -97,7 +97,8 @@ async function attempt(work: Work | undefined, job: Job, { kind, args }: Row<'ta
 
 function describe(error: Error): string {
   if (error instanceof Failure) return withoutCredentials(error.message)
-  if (hasCode(error, 'ENOSPC')) return 'There is no space left where the server keeps its data.'
+  if (hasCode(error, 'ENOSPC') || isFull(error))
+    return 'There is no space left where the server keeps its data: make room and try again.'
   return withoutCredentials(`Unexpected error: ${error.message}`)
 }
 

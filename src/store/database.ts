@@ -43,6 +43,11 @@ export function isReferenced(error: unknown): boolean {
   return hasCode(error, '23503', '23001') || ('errcode' in error && error.errcode === 787) // SQLITE_CONSTRAINT_FOREIGNKEY
 }
 
+/** Whether a change could not be stored because the database's disk is full. */
+export function isFull(error: unknown): boolean {
+  return error instanceof Error && (hasCode(error, '53100') || ('errcode' in error && error.errcode === 13)) // SQLITE_FULL
+}
+
 async function postgresDialect(url: string): Promise<PostgresDialect> {
   // Loaded only where it is used: the embedded default has no need of it.
   const { default: pg } = await import('pg')

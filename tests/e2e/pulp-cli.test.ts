@@ -121,8 +121,8 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     assert.deepEqual(await find('--shared-resource', remote.pulp_href, '--name', name), [href])
     assert.deepEqual(await find('--exclusive-resource', remote.pulp_href), [])
     await endless.asked.promise
-    const asked = Date.now()
     await answer`task cancel --href ${href}`
+    const asked = Date.now()
     const task = await answer`task show --wait --href ${href}`
     assert.deepEqual([task.state, task.name, task.created_resources], ['canceled', name, []])
     assert.ok(Date.parse(task.finished_at) - asked < 5_000, 'it does not go on waiting for its upstream')

@@ -28,7 +28,7 @@ export interface TestServer {
 export const adminPassword = 'a-password-for-tests'
 export const program = fileURLToPath(new URL('../../bin/signalbox', import.meta.url))
 /** Milliseconds until a server must be ready. The bar is 3 s; test machines are busy. */
-const patience = 20_000
+const patience = 60_000
 
 interface ServerOptions {
   /** A data directory to keep; one of its own by default. */

@@ -123,11 +123,11 @@ http {
     child.kill('SIGQUIT')
     await exitOf(child)
   })
-  for (let tries = 0; tries < 100; tries++) {
+  for (let tries = 0; tries < 400; tries++) {
     if (await answers(port)) return `http://127.0.0.1:${port}/`
     await sleep(50)
   }
-  throw new Error('nginx was not ready within 5 s.')
+  throw new Error('nginx was not ready within 20 s.')
 }
 
 function answers(port: number): Promise<boolean> {
