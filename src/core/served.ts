@@ -1,8 +1,9 @@
 import { type SelectQueryBuilder, sql } from 'kysely'
-import type { Micros } from '../lib/time.ts'
+import { type Micros, now } from '../lib/time.ts'
 import { idRows } from '../store/bulk.ts'
 import { type Db, engineOf } from '../store/database.ts'
 import type { Row, Schema } from '../store/schema.ts'
+import { findCheckpoint, listCheckpoints, parseCheckpointPath, renderSecond, servesCheckpoints } from './checkpoints.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import type { Format } from './format.ts'
 import type { Guard } from './guards.ts'
@@ -27,8 +28,8 @@ export type Served =
     }
   | { kind: 'text'; path: string; body: string; headers: Record<string, string> }
   | { kind: 'directory'; directory: Directory }
-  /** A directory that was asked for without its slash. */
-  | { kind: 'redirect' }
+  /** A directory that was asked for without its slash, or what lies elsewhere: `to` is a path below /pulp/content/ then. */
+  | { kind: 'redirect'; to?: string }
   | { kind: 'missing'; reason?: string }
 
 /** What a distribution points at: the same until something it depends on changes. */
@@ -51,24 +52,49 @@ export type Resolver = ReturnType<typeof openResolver>
 /** Finds what paths serve. Remembers what is costly to find again: what distributions point at, and which directories a publication has. */
 export function openResolver(ctx: Ctx) {
   const directories = openDirectories(ctx)
-  let targets = new Map<number, Target | undefined>()
+  let targets = new Map<string, Target | undefined>()
   let seen = ctx.changes.current()
 
-  async function target(distribution: Row<'distribution'>): Promise<Target | undefined> {
+  async function remembered(name: string, find: () => Promise<Target | undefined>): Promise<Target | undefined> {
     const change = ctx.changes.current()
     if (change !== seen) {
       targets = new Map()
       seen = change
     }
     const into = targets
-    if (!into.has(distribution.id)) into.set(distribution.id, await findTarget(ctx, distribution))
-    return into.get(distribution.id)
+    if (!into.has(name)) into.set(name, await find())
+    return into.get(name)
   }
 
   /** `path` is what follows the base path and its slash; undefined when not even the slash is there. `origin` is for absolute URLs. */
   async function resolve(distribution: Row<'distribution'>, path: string | undefined, origin: string): Promise<Served> {
     if (path === undefined) return { kind: 'redirect' }
-    const points = await target(distribution)
+    if (servesCheckpoints(distribution)) return resolveCheckpoint(distribution, path, origin)
+    const points = await remembered(`distribution ${distribution.id}`, () => findTarget(ctx, distribution))
+    return resolveIn(points, distribution, path, origin)
+  }
+
+  async function resolveCheckpoint(distribution: Row<'distribution'>, path: string, origin: string): Promise<Served> {
+    const { base_path, repository_id } = distribution
+    if (repository_id === null) return { kind: 'missing' }
+    if (path === '') return { kind: 'directory', directory: await listCheckpoints(ctx.db, repository_id) }
+    const asked = parseCheckpointPath(path, now())
+    const publication = asked && (await findCheckpoint(ctx.db, repository_id, asked.until))
+    if (!publication) return { kind: 'missing' }
+    const place = `${base_path}/${renderSecond(publication.created)}`
+    if (!`${base_path}/${path}/`.startsWith(`${place}/`)) return { kind: 'redirect', to: `${place}/${asked.rest ?? ''}` }
+    if (asked.rest === undefined) return { kind: 'redirect' }
+    const points = await remembered(`publication ${publication.id}`, () => findPublished(ctx, distribution, publication))
+    // What is made for a distribution names its URL: here that of the checkpoint.
+    return resolveIn(points, { ...distribution, base_path: place }, asked.rest, origin)
+  }
+
+  async function resolveIn(
+    points: Target | undefined,
+    distribution: Row<'distribution'>,
+    path: string,
+    origin: string,
+  ): Promise<Served> {
     const make = (name: string) => distributionFile(ctx, distribution, points, name, origin)
     const body = make(path)
     if (body !== undefined) return { kind: 'text', path, body, headers: points?.format.headers?.(path) ?? {} }
@@ -176,16 +202,27 @@ function startingWith<T extends keyof Schema, O>(
 
 async function findTarget(ctx: Ctx, distribution: Row<'distribution'>): Promise<Target | undefined> {
   const { db } = ctx
-  const format = formatNamed(ctx, distribution.type.split('.')[0]!)
   const publication = await findPublication(db, distribution)
-  const version = publication
-    ? await db.selectFrom('version').selectAll().where('id', '=', publication.version_id).executeTakeFirst()
-    : format.servesVersions === 'files'
-      ? await findVersion(db, distribution)
-      : undefined
-  if (!version) return undefined
-  const repository = await db.selectFrom('repository').selectAll().where('id', '=', version.repository_id).executeTakeFirst()
-  return repository && { format, repository, version, publication }
+  if (publication) return findPublished(ctx, distribution, publication)
+  const format = formatNamed(ctx, distribution.type.split('.')[0]!)
+  const version = format.servesVersions === 'files' ? await findVersion(db, distribution) : undefined
+  return version && complete(db, { format, version, publication })
+}
+
+async function findPublished(
+  ctx: Ctx,
+  { type }: Row<'distribution'>,
+  publication: Row<'publication'>,
+): Promise<Target | undefined> {
+  const format = formatNamed(ctx, type.split('.')[0]!)
+  const version = await ctx.db.selectFrom('version').selectAll().where('id', '=', publication.version_id).executeTakeFirst()
+  return version && complete(ctx.db, { format, version, publication })
+}
+
+async function complete(db: Db, target: Omit<Target, 'repository'>): Promise<Target | undefined> {
+  const { repository_id } = target.version
+  const repository = await db.selectFrom('repository').selectAll().where('id', '=', repository_id).executeTakeFirst()
+  return repository && { ...target, repository }
 }
 
 /** The publication itself, or the newest one of the newest version that has one. Version ids rise with version numbers. */

@@ -5,6 +5,7 @@ import { newUuid } from '../lib/uuid.ts'
 import { idRows, lockRows } from '../store/bulk.ts'
 import { type Db, engineOf, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
+import { isCheckpoint } from './checkpoints.ts'
 import type { Job } from './tasks.ts'
 
 /** Units of a content type: in the version, new in it, and gone since the one before. */
@@ -236,7 +237,10 @@ async function dropOldVersions(tx: Tx, { id, retain_versions }: Row<'repository'
   for (const version of versions) if (!(await isDistributed(tx, version.id))) await removeVersion(tx, version)
 }
 
-/** Whether a distribution serves this version: directly, through one of its publications, or as the newest of its repository that has one. */
+/**
+ * Whether a distribution serves this version: directly, through one of its publications, as the newest of its repository that has one,
+ * or as a checkpoint.
+ */
 export async function isDistributed(db: Db, versionId: number): Promise<boolean> {
   const found = await db
     .selectFrom('distribution')
@@ -247,10 +251,17 @@ export async function isDistributed(db: Db, versionId: number): Promise<boolean>
         .selectFrom('publication as p')
         .select(({ fn }) => fn.max('p.version_id').as('version_id'))
         .whereRef('p.repository_id', '=', 'distribution.repository_id')
+      const checkpoint = row
+        .selectFrom('publication as p')
+        .select('p.id')
+        .whereRef('p.repository_id', '=', 'distribution.repository_id')
+        .where('p.version_id', '=', versionId)
+        .where('p.checkpoint', '=', 1)
       return row.or([
         row('distribution.version_id', '=', versionId),
         row('publication.version_id', '=', versionId),
-        row(newest, '=', versionId),
+        row.and([row(isCheckpoint(db), '=', 0), row(newest, '=', versionId)]),
+        row.and([row(isCheckpoint(db), '=', 1), row.exists(checkpoint)]),
       ])
     })
     .limit(1)

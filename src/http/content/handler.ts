@@ -31,7 +31,7 @@ export interface ContentHandler extends AsyncDisposable {
 /** What lies at a path, as long as ctx.changes does not move. */
 type Known =
   | { kind: 'blob'; guard: Guard | null; blob: Blob; head: Head }
-  | { kind: 'redirect'; guard: Guard | null }
+  | { kind: 'redirect'; guard: Guard | null; to: string | undefined }
   | { kind: 'branches'; branches: Branch[] }
 
 /** What answering takes. */
@@ -121,7 +121,7 @@ async function answerFrom(desk: Desk, exchange: Exchange, distribution: Row<'dis
   const rest = path.length === length ? undefined : path.slice(length + 1)
   const served = await resolver.resolve(distribution, rest, ctx.config.origin ?? originOf(req))
   if (served.kind === 'blob') return { kind: 'blob', guard, blob: served, head: headOf(served) }
-  if (served.kind === 'redirect') return { kind: 'redirect', guard }
+  if (served.kind === 'redirect') return { kind: 'redirect', guard, to: served.to }
   await sendPassing(desk, exchange, served)
   return undefined
 }
@@ -152,7 +152,7 @@ async function sendKnown({ ctx, stock }: Desk, exchange: Exchange, entry: Known,
   if (entry.kind === 'branches') return sendBranches(ctx, exchange, entry.branches)
   // What was just found was found for somebody who had been let in.
   if (hit && !(await admit(ctx, exchange, entry.guard))) return
-  if (entry.kind === 'redirect') return redirect(req, res)
+  if (entry.kind === 'redirect') return redirect(req, res, entry.to)
   await sendBlob(stock, req, res, entry.blob, entry.head, hit)
 }
 
@@ -191,8 +191,10 @@ function handleOther(url: string, res: ServerResponse): boolean {
   return true
 }
 
-function redirect(req: IncomingMessage, res: ServerResponse): void {
-  sendText(res, 301, '301: Moved Permanently', ['Location', `${req.url!.split('?', 1)[0]}/`])
+/** To another path below /pulp/content/, or to the same with a slash. */
+function redirect(req: IncomingMessage, res: ServerResponse, to?: string): void {
+  const location = to === undefined ? `${req.url!.split('?', 1)[0]}/` : `${contentRoot}${to.split('/').map(encodeURIComponent).join('/')}`
+  sendText(res, 301, '301: Moved Permanently', ['Location', location])
 }
 
 async function sendPage(req: IncomingMessage, res: ServerResponse, chunks: Iterable<string>): Promise<void> {

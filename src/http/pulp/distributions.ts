@@ -1,9 +1,10 @@
-import { type RawBuilder, sql } from 'kysely'
+import { sql } from 'kysely'
+import { isCheckpoint } from '../../core/checkpoints.ts'
 import type { Format } from '../../core/format.ts'
 import { type DistributionValues, findOverlap, isNameTaken } from '../../core/resources.ts'
 import type { Problems } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
-import { type Db, engineOf } from '../../store/database.ts'
+import type { Db } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, labelFilter, lookups, nameFilters, targetFilter } from './filters.ts'
 import { findTarget, hrefOf } from './hrefs.ts'
@@ -56,11 +57,6 @@ const commonFields: Fields = {
 }
 
 const checkpoint: Fields = { checkpoint: { type: 'boolean' } }
-
-const isCheckpoint = (db: Db): RawBuilder<unknown> =>
-  engineOf(db) === 'postgres'
-    ? sql`case when distribution.settings ->> 'checkpoint' = 'true' then 1 else 0 end`
-    : sql`coalesce(json_extract(distribution.settings, '$.checkpoint'), 0)`
 
 const filters: Filters = {
   ...nameFilters('distribution.name'),
@@ -187,10 +183,10 @@ async function distributionValues(settings: Fields, call: Call, row?: Row<'distr
   const repository = idOf(body, 'repository', row?.repository_id)
   const publication = idOf(body, 'publication', row?.publication_id)
   const given = pickSettings(settings, body)
-  const isCheckpoint = given['checkpoint'] ?? (row ? JSON.parse(row.settings).checkpoint : false)
+  const checkpoints = given['checkpoint'] ?? (row ? JSON.parse(row.settings).checkpoint : false)
   if (repository !== null && publication !== null)
     throw invalid({ non_field_errors: ["Only one of the attributes 'repository' and 'publication' may be used simultaneously."] })
-  if (isCheckpoint && (repository === null || publication !== null))
+  if (checkpoints && (repository === null || publication !== null))
     throw invalid({ non_field_errors: ["The 'checkpoint' attribute may only be used with the 'repository' attribute."] })
   return {
     name: body['name'],
