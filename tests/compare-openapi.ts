@@ -28,7 +28,6 @@ const leftOut: readonly (readonly [RegExp, string])[] = [
   [/uln/, 'ULN remotes: not planned'],
   [/^\/pulp\/api\/v3\/domains|^\{domain_href\}/, 'domains other than the default one: not planned'],
   [/artifact_distribution|distributions\/core\/artifacts/, 'artifact distributions: content is served from its own paths'],
-  [/login/, 'sessions: every client sends Basic credentials'],
 ]
 
 /** What differs on purpose, or without anybody noticing. */

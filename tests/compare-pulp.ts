@@ -7,6 +7,7 @@ import { serve } from '../src/serve.ts'
 import { differences } from './compare/differences.ts'
 import { access } from './compare/groups/access.ts'
 import { answers } from './compare/groups/answers.ts'
+import { checkpoints } from './compare/groups/checkpoints.ts'
 import { fileContent, uploads } from './compare/groups/files.ts'
 import { guarded } from './compare/groups/guarded.ts'
 import { remotes } from './compare/groups/remotes.ts'
@@ -64,6 +65,7 @@ const groups: Group[] = [
   ...rpms(run, packages),
   ...fileContent(run),
   ...guarded,
+  ...checkpoints,
   ...access,
   ...repositories,
   ...remotes,

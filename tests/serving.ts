@@ -154,6 +154,7 @@ export async function addPublication(
     layout = 'verbatim',
     files = {},
     fileIds = {},
+    checkpoint,
   }: {
     repositoryId: number
     versionId: number
@@ -161,13 +162,15 @@ export async function addPublication(
     layout?: string
     files?: Record<string, string>
     fileIds?: Record<string, number>
+    /** When it was made as one. */
+    checkpoint?: number
   },
 ): Promise<number> {
-  const at = now()
+  const at = checkpoint ?? now()
   const row = { uuid: newUuid(), type: `${format}.${format}`, repository_id: repositoryId, version_id: versionId, settings: '{}' }
   const { id } = await ctx.db
     .insertInto('publication')
-    .values({ ...row, layout, checkpoint: 0, created: at, updated: at })
+    .values({ ...row, layout, checkpoint: checkpoint === undefined ? 0 : 1, created: at, updated: at })
     .returning('id')
     .executeTakeFirstOrThrow()
   for (const [path, bytes] of Object.entries(files)) {

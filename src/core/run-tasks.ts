@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import { sql } from 'kysely'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { withoutCredentials } from '../lib/log.ts'
@@ -77,7 +78,7 @@ export async function runTask(ctx: Ctx, task: Row<'task'>, stop?: AbortSignal): 
   const aborted = job.signal.aborted
   if (error && !aborted && !(error instanceof Failure)) log.error({ err: error }, 'task failed unexpectedly')
   const description = error && (stop?.aborted ? stoppedMessage : describe(error))
-  const state = await finishTask(ctx.db, task, description, reports)
+  const state = await finishTask(ctx.db, task, error && { description: description!, traceback: traceOf(error) }, reports)
   const seconds = (now() - task.started!) / 1e6
   log.info({ state: state ?? 'lost', seconds, error: description }, 'task ended')
   if (state) ctx.tasks?.ended?.({ name: task.name, state, seconds })
@@ -102,11 +103,32 @@ function describe(error: Error): string {
   return withoutCredentials(`Unexpected error: ${error.message}`)
 }
 
+interface TaskError {
+  description: string
+  /** Where it came from, for whoever looks after the program. */
+  traceback: string
+}
+
+const ourRoot = new URL('../../', import.meta.url)
+
+/** Where an error was thrown and what caused it, without saying where on this machine the program lies. */
+function traceOf(error: Error): string {
+  const causes: string[] = []
+  for (let at: unknown = error; at instanceof Error && causes.length < 5; at = at.cause) causes.push(at.stack ?? String(at))
+  const trace = causes.join('\nCaused by: ').replaceAll(ourRoot.href, '').replaceAll(fileURLToPath(ourRoot), '')
+  return withoutCredentials(trace)
+}
+
 /**
  * Ends a task: its state, its locks, its reports, in one transaction. A task that somebody wants to be canceled ends as canceled.
  * Undefined when the task is not this run's any more: then nothing is changed.
  */
-async function finishTask(db: Db, task: Row<'task'>, error: string | undefined, reports?: Reports): Promise<string | undefined> {
+async function finishTask(
+  db: Db,
+  task: Row<'task'>,
+  error: TaskError | undefined,
+  reports?: Reports,
+): Promise<string | undefined> {
   return db.transaction().execute(async (tx) => {
     const at = now()
     const end = (from: string, to: string, error?: string) =>
@@ -119,7 +141,7 @@ async function finishTask(db: Db, task: Row<'task'>, error: string | undefined, 
         .returning('state')
         .executeTakeFirst()
     const ended =
-      (await (error === undefined ? end('running', 'completed') : end('running', 'failed', toJson(error)))) ??
+      (await (error === undefined ? end('running', 'completed') : end('running', 'failed', JSON.stringify(error)))) ??
       (await end('canceling', 'canceled'))
     if (!ended) return undefined
     await reports?.write(tx)
@@ -162,12 +184,8 @@ async function release(tx: Tx, id: number, at: number): Promise<void> {
 /** Ends tasks whose run is gone: failed for this reason, or canceled where that was wanted. Returns how many. */
 export async function abandonTasks(db: Db, tasks: readonly Row<'task'>[], reason: string): Promise<number> {
   let count = 0
-  for (const task of tasks) if (await finishTask(db, task, reason)) count += 1
+  for (const task of tasks) if (await finishTask(db, task, { description: reason, traceback: '' })) count += 1
   return count
-}
-
-function toJson(description: string): string {
-  return JSON.stringify({ description, traceback: '' })
 }
 
 /** Does tasks in the thread that dispatches them, up to `width` at once: for commands and tests, where no workers are. */

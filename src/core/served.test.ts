@@ -11,6 +11,7 @@ import {
   openTestCtx,
   sha256,
 } from '../../tests/serving.ts'
+import { parseTime } from '../lib/time.ts'
 import { findBranches, findDistribution, openResolver, type Served } from './served.ts'
 
 const origin = 'http://signalbox.example'
@@ -193,6 +194,38 @@ forEachDatabase((engine, open) => {
     assert.equal((await at('without/config.repo')).kind, 'missing')
     assert.deepEqual(await names('with/'), ['config.repo', 'top'])
     assert.deepEqual(await names('without/'), ['top'])
+  })
+
+  test(`${engine}: a checkpoint distribution serves each checkpoint of its repository below the second it was made`, async (t) => {
+    const { ctx, at, names } = await start(t, open)
+    const { id, versions } = await addRepository(ctx, 'shelf', 2)
+    const second = (time: string) => parseTime(`2025-02-12T${time}Z`)!
+    const add = (versionId: number, text: string, checkpoint?: number) =>
+      addPublication(ctx, {
+        repositoryId: id,
+        versionId,
+        format: 'shelf',
+        files: { top: text },
+        ...(checkpoint && { checkpoint }),
+      })
+    await add(versions[0]!, 'older', second('10:00:00.9'))
+    await add(versions[1]!, 'newer', second('12:00:00'))
+    await add(versions[1]!, 'no checkpoint')
+    const settings = JSON.stringify({ checkpoint: true, configured: true })
+    await addDistribution(ctx, 'd d', { repository_id: id, settings }, 'shelf')
+
+    assert.deepEqual(await names('d d/'), ['20250212T100000Z/', '20250212T120000Z/'])
+    assert.deepEqual(await names('d d/20250212T100000Z/'), ['config.repo', 'top'])
+    assert.equal(digest(await at('d d/20250212T100000Z/top')), sha256('older'))
+    assert.equal(digest(await at('d d/20250212T120000Z/top')), sha256('newer'))
+    const config = await at('d d/20250212T120000Z/config.repo')
+    assert.ok(config.kind === 'text' && config.body.includes(`baseurl=${origin}/pulp/content/d%20d/20250212T120000Z/\n`))
+    assert.deepEqual(await at('d d/20250212T120000Z'), { kind: 'redirect' })
+    const to = 'd d/20250212T100000Z/'
+    assert.deepEqual(await at('d d/20250212T115959Z/top'), { kind: 'redirect', to: `${to}top` })
+    assert.deepEqual(await at('d d/20250212T115959Z'), { kind: 'redirect', to })
+    for (const path of ['20250212T095959Z/top', '29990101T000000Z/top', 'top', 'config.repo', '20250212T120000Z/nosuch'])
+      assert.equal((await at(`d d/${path}`)).kind, 'missing', path)
   })
 
   test(`${engine}: a distribution that points nowhere says so`, async (t) => {

@@ -124,12 +124,18 @@ forEachDatabase((engine, _open, make) => {
     const ctx = await open(t)
     const failed = await note(ctx, '', { kind: 'fail', immediate: true })
     assert.equal(failed.state, 'failed')
-    assert.deepEqual(JSON.parse(failed.error!), {
-      description: 'The upstream https://example.org/x?… answered 503 three times.',
-      traceback: '',
-    })
+    const sentence = 'The upstream https://example.org/x?… answered 503 three times.'
+    const { description, traceback } = JSON.parse(failed.error!)
+    assert.equal(description, sentence)
+    assert.ok(traceback.startsWith(`Failure: ${sentence}\n    at `), traceback)
     const bug = await note(ctx, '', { kind: 'bug', immediate: true })
     assert.equal(JSON.parse(bug.error!).description, 'Unexpected error: undefined is not a list')
+    assert.match(
+      JSON.parse(bug.error!).traceback,
+      /^TypeError: undefined is not a list\n +at bug \(tests\/fixtures\/works\.ts:\d+:\d+\)\n/,
+    )
+    for (const error of [failed.error!, bug.error!])
+      assert.ok(!error.includes(process.cwd()), 'where the program lies is not told')
     const unknown = await note(ctx, '', { kind: 'nonsense', immediate: true })
     assert.equal(JSON.parse(unknown.error!).description, 'This server does not know how to do "nonsense".')
     assert.deepEqual(await ctx.db.selectFrom('task_lock').selectAll().execute(), [])

@@ -89,6 +89,31 @@ forEachDatabase((engine, open) => {
       [1, 3, 4],
     )
   })
+
+  test(`${engine}: checkpoints that are distributed are retained`, async (t) => {
+    const { db, repositoryId, commit } = await repositoryWith(await open(t), 5)
+    const common = { created: 1, updated: 1, settings: '{}', type: 'file.file' }
+    for (const [unit, checkpoint] of [
+      [1, 1],
+      [2, 0],
+    ] as const) {
+      const version = await commit([unit], [])
+      const of = { repository_id: repositoryId, version_id: version!.id, layout: 'verbatim' }
+      await db
+        .insertInto('publication')
+        .values({ ...common, ...of, uuid: newUuid(), checkpoint })
+        .execute()
+    }
+    const place = { name: 'd', base_path: 'd', repository_id: repositoryId, labels: '{}', hidden: 0 as const }
+    await db
+      .insertInto('distribution')
+      .values({ ...common, ...place, uuid: newUuid(), settings: '{"checkpoint":true}' })
+      .execute()
+    await db.updateTable('repository').set({ retain_versions: 1 }).where('id', '=', repositoryId).execute()
+    await commit([3], [])
+    const rows = await db.selectFrom('version').select('number').where('repository_id', '=', repositoryId).execute()
+    assert.deepEqual(rows.map(({ number }) => number).sort(), [1, 3])
+  })
 })
 
 async function repositoryWith(db: Db, units: number) {

@@ -250,6 +250,16 @@ export interface UserTable {
   created: Micros
 }
 
+/** Somebody's logging in. */
+export interface SessionTable {
+  /** SHA-256 of the token. */
+  digest: string
+  user_id: number
+  /** SHA-256 of the user's password hash when it began. */
+  password_digest: string
+  expires: Micros
+}
+
 export interface UserGroupTable {
   id: Generated<number>
   name: string
@@ -389,6 +399,7 @@ export interface Schema {
   blob_upload: BlobUploadTable
   namespace: NamespaceTable
   user: UserTable
+  session: SessionTable
   user_group: UserGroupTable
   group_member: GroupMemberTable
   role: RoleTable

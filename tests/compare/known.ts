@@ -12,15 +12,17 @@ export const known: readonly Known[] = [
   { where: /\| status: \d+ where Pulp has 500/, reason: 'Pulp breaks' },
 
   // Headers
-  { where: /\/pulp\/content\/.* \| x-content-type-options: "nosniff"/, reason: 'browsers are not to guess what content is' },
   {
-    where: /\/pulp\/content\/.* \| content-type: "text\/html; charset=utf-8"/,
+    where: /(\/pulp\/content\/|\{(directory|manifest)\}).* \| x-content-type-options: "nosniff"/,
+    reason: 'browsers are not to guess what content is',
+  },
+  {
+    where: /(\/pulp\/content\/|\{directory\}).* \| content-type: "text\/html; charset=utf-8"/,
     reason: 'names in listings are UTF-8, and the header says so',
   },
   { where: /(uploads\/|\{upload\}).* \| allow: /, reason: 'OPTIONS is missing in Pulp by mistake' },
   { where: /workers\/.* \| allow: /, reason: 'HEAD is missing in Pulp' },
   { where: /domains\/.* \| allow: /, reason: 'there is one domain, and no way to make another' },
-  { where: /GET login\/.* \| allow: /, reason: 'there are no sessions: whoever asks sends name and password' },
   { where: /OPTIONS .* \| status: 405 where Pulp has 403/, reason: 'refused either way: there are no descriptions of resources' },
 
   // Addresses and encodings
@@ -124,6 +126,7 @@ export const known: readonly Known[] = [
   },
 
   // Content
+  { where: /-checkpoints\/ \| body: /, reason: 'a listing says of what it is' },
   { where: /"range":"(nonsense|bytes=0-1,3-4)"/, reason: 'RFC 9110: what is not understood or not supported is ignored' },
   { where: /\/one\.txt .* \| (etag|last-modified) is there: true/, reason: 'more headers with a 416 or 412 do no harm' },
   { where: /PULP_MANIFEST \| body: /, reason: 'in the order of names, so that the same content gives the same bytes' },

@@ -30,6 +30,7 @@ function normalizeText({ server, variables }: Scene, text: string): string {
       .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?/g, (time, fraction: string, zone: string) =>
         Math.abs(Date.parse(zone ? time : `${time}Z`) - Date.now()) < hour ? `<now, ${fraction?.length ?? 0}${zone}>` : time,
       )
+      .replace(/\d{8}T\d{6}Z/g, '<second>')
       .replace(/\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d/g, '<now>')
       // Directories have no size of their own.
       .replace(/(\/<\/a>)[^\n]+/g, '$1')

@@ -34,6 +34,7 @@ const root = '/pulp/api/v3/'
 const patience = 60_000
 
 export async function play(scene: Scene, step: Step): Promise<Played> {
+  if (step.pause) await new Promise((resume) => setTimeout(resume, step.pause))
   const answer = await send(scene, step)
   if (isCreation(step, answer)) note(scene, valueAt(answer.body, 'pulp_href'))
   if (answer.status === 202) note(scene, valueAt(answer.body, 'task'))
@@ -58,9 +59,16 @@ async function send(scene: Scene, step: Step): Promise<Answer> {
     ...(body !== undefined && { body }),
     signal: AbortSignal.timeout(patience),
   })
+  for (const cookie of response.headers.getSetCookie()) keepCookie(scene, cookie)
   const text = await response.text()
   const isJson = response.headers.get('content-type')?.startsWith('application/json') && text !== ''
   return { status: response.status, headers: Object.fromEntries(response.headers), body: isJson ? JSON.parse(text) : text }
+}
+
+/** Cookies of the last login can be named like everything that was saved. */
+function keepCookie({ variables }: Scene, cookie: string): void {
+  const [, name = '', value = ''] = /^(\w+)="?([^;"]*)/.exec(cookie) ?? []
+  if (value !== '') variables.set(name, value)
 }
 
 function credentials({ server }: Scene, method: string, as: string | undefined): Record<string, string> {
@@ -107,8 +115,10 @@ function appendPart(scene: Scene, form: FormData, name: string, part: string | P
 }
 
 function fill({ variables }: Scene, text: string): string {
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => variables.get(name) ?? whole)
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (name === 'second' ? second() : (variables.get(name) ?? whole)))
 }
+
+const second = () => new Date().toISOString().replace(/[-:]|\.\d+/g, '')
 
 function fillAll(scene: Scene, value: unknown): unknown {
   if (typeof value === 'string') return fill(scene, value)

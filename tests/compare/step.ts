@@ -1,4 +1,4 @@
-/** One call, made the same way to both servers. Texts may hold `{name}`: what an earlier step saved, or `run` and `upstream`. */
+/** One call, made the same way to both servers. Texts may hold `{name}`: what an earlier step saved, `run` and `upstream`, or `second`: now. */
 export interface Step {
   /** Method and path, below the API's root unless it starts with a slash. */
   ask: string
@@ -13,6 +13,8 @@ export interface Step {
   save?: Record<string, string>
   /** The answer names a task: it is waited for, and compared too. */
   task?: boolean
+  /** Milliseconds to wait before it is made. */
+  pause?: number
   /** The list comes in no order. */
   sorted?: boolean
   /** Members of the answer that are compared: all by default. */

@@ -193,7 +193,8 @@ function handleOther(url: string, res: ServerResponse): boolean {
 
 /** To another path below /pulp/content/, or to the same with a slash. */
 function redirect(req: IncomingMessage, res: ServerResponse, to?: string): void {
-  const location = to === undefined ? `${req.url!.split('?', 1)[0]}/` : `${contentRoot}${to.split('/').map(encodeURIComponent).join('/')}`
+  const location =
+    to === undefined ? `${req.url!.split('?', 1)[0]}/` : `${contentRoot}${to.split('/').map(encodeURIComponent).join('/')}`
   sendText(res, 301, '301: Moved Permanently', ['Location', location])
 }
 

@@ -46,7 +46,7 @@ export function describeApi(ctx: Pick<Ctx, 'formats'>) {
     ...signalboxEndpoints,
     status,
     livez,
-    login,
+    ...login,
     root,
     ...documentEndpoints(() => documentOf(ctx, endpoints)),
   ]

@@ -183,7 +183,7 @@ export interface Target {
 export interface Answer {
   readonly status: number
   readonly body?: unknown
-  readonly headers?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string | string[]>>
 }
 
 /** All resources, by what names them. Built once by registerPulp. */

@@ -11,6 +11,7 @@ import { BrokenBody } from './invalid.ts'
 import { rowsOf } from './list.ts'
 import { permit, permitNamed } from './permit.ts'
 import type { Answer, Call, Endpoint, Registry, Resource } from './resource.ts'
+import { userOfSession } from './session-cookie.ts'
 import { checkBody } from './validate.ts'
 
 /** Someone who is nobody: 401. */
@@ -113,9 +114,14 @@ async function itemOf(call: Call, resource: Resource, key: string): Promise<any>
   return row
 }
 
+const isBasic = ({ headers }: FastifyRequest) => /^basic\b/i.test(headers.authorization ?? '')
+
 async function whoAsks(ctx: Ctx, request: FastifyRequest) {
   const { authorization } = request.headers
-  const user = await authenticate(ctx, authorization, request.ip)
+  // Whoever sends a name and a password is judged by these alone.
+  const user = isBasic(request)
+    ? await authenticate(ctx, authorization, request.ip)
+    : await userOfSession(ctx.db, request.method, request.headers)
   if (!user) throw new Unauthenticated(refusalOf(authorization))
   return user
 }
@@ -138,9 +144,7 @@ function correlationId(request: FastifyRequest): string {
 function prepare(request: FastifyRequest, reply: FastifyReply, allow: string, endpoints: readonly Endpoint[]): void {
   addHeaders(reply, correlationId(request))
   const open = endpoints.some((endpoint) => endpoint.allow === 'anyone')
-  // Without a name and a password, Pulp looks for a session.
-  const isBasic = /^basic\b/i.test(request.headers.authorization ?? '')
-  reply.header('Vary', !open && !isBasic ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
+  reply.header('Vary', !open && !isBasic(request) ? 'Accept, Cookie' : 'Accept').header('Allow', allow)
 }
 
 function addHeaders(reply: FastifyReply, cid: string): void {

@@ -3,6 +3,7 @@ import * as first from './001-first.ts'
 import * as accessPolicies from './002-access-policies.ts'
 import * as membershipTime from './003-membership-time.ts'
 import * as references from './004-references.ts'
+import * as sessions from './005-sessions.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
 export const migrations: Record<string, Migration> = {
@@ -10,4 +11,5 @@ export const migrations: Record<string, Migration> = {
   '002-access-policies': accessPolicies,
   '003-membership-time': membershipTime,
   '004-references': references,
+  '005-sessions': sessions,
 }

@@ -2,6 +2,9 @@ import { get, type Group, head, patch, post, put, remove } from '../step.ts'
 
 export const absent = '018df5f0-0000-7000-8000-000000000000'
 const path = 'repositories/file/file/'
+const session = 'sessionid={sessionid}'
+/** What a page sends whose user means it. */
+const meant = { cookie: `${session}; csrftoken={csrftoken}`, 'x-csrftoken': '{csrftoken}' }
 
 /** What every address has in common: credentials, methods, media, unknown places, status, lists without items. */
 export const answers: readonly Group[] = [
@@ -30,6 +33,31 @@ export const answers: readonly Group[] = [
       post('livez/', {}, { as: 'nobody' }),
       get('status/', { as: 'nobody', only: ['domain_enabled', 'database_connection', 'content_settings'] }),
       post('status/', {}, { as: 'nobody' }),
+    ],
+  },
+  {
+    name: 'sessions',
+    steps: [
+      post('login/', undefined, { as: 'nobody' }),
+      post('login/', undefined, { as: 'wrong' }),
+      post('login/', { bogus: 1 }, { as: 'basic', only: ['username'] }),
+      get('login/', { as: 'nobody', headers: { cookie: session }, only: ['username'] }),
+      get(`${path}?name={run}-none`, { as: 'nobody', headers: { cookie: session } }),
+      get('login/', { as: 'nobody', headers: { cookie: 'sessionid=nonsense' } }),
+      get('login/', { as: 'wrong', headers: { cookie: session } }),
+      get('login/', { as: 'nobody', headers: { cookie: session, authorization: 'Bearer x' }, only: ['username'] }),
+      post(path, {}, { as: 'nobody', headers: { cookie: session } }),
+      post(path, {}, { as: 'nobody', headers: { cookie: `${session}; csrftoken={csrftoken}` } }),
+      post(path, {}, { as: 'nobody', headers: { cookie: session, 'x-csrftoken': '{csrftoken}' } }),
+      post(path, {}, { as: 'nobody', headers: { ...meant, 'x-csrftoken': 'x'.repeat(32) } }),
+      post(path, {}, { as: 'nobody', headers: { ...meant, origin: 'http://other.example' } }),
+      post(path, {}, { as: 'nobody', headers: meant }),
+      put('login/', {}, { as: 'nobody', headers: meant }),
+      remove('login/', { as: 'nobody', headers: { cookie: session } }),
+      remove('login/', { as: 'nobody', headers: meant }),
+      get('login/', { as: 'nobody', headers: { cookie: session } }),
+      remove('login/', { as: 'nobody', headers: meant }),
+      remove('login/', { as: 'basic' }),
     ],
   },
   {
