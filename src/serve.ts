@@ -37,6 +37,8 @@ export interface ServeOptions {
   /** The administrator's password at the first start; made up by default. */
   adminPassword?: string | undefined
   allowedChecksums?: readonly string[] | undefined
+  /** Where upstreams may be, as parseAddressRule reads it. */
+  upstreamAddresses?: string | undefined
   /** Tasks at once; 2 by default. */
   workers?: number | undefined
   logLevel?: string | undefined
@@ -66,7 +68,9 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const logLevel = options.logLevel ?? 'info'
   const log = openLog(logLevel)
   const changes = newChangeCounter()
-  const opening = { data, database: options.database, origin: options.origin, allowedChecksums: options.allowedChecksums }
+  const { database, origin, allowedChecksums, upstreamAddresses } = options
+  const own = { host: options.host, port: new SharedArrayBuffer(4) }
+  const opening = { data, database, origin, allowedChecksums, upstreamAddresses, own }
 
   // Disposed from the last to the first when the start fails; moved out and kept when it does not.
   await using stack = new AsyncDisposableStack()
@@ -100,6 +104,7 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   stack.defer(() => pool.stop(grace))
   const content = stack.use(openContentHandler(ctx))
   const { server, url, close } = await openServer(ctx, content, metrics, options)
+  Atomics.store(new Int32Array(own.port), 0, (server.address() as AddressInfo).port)
   stack.defer(close)
   stack.defer(watchSpeed(server))
   log.info({ url, data }, 'serving')

@@ -1,5 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Ctx, TaskEnd, TaskRunner } from './core/ctx.ts'
+import type { OwnListener } from './core/fetch-addresses.ts'
 import type { Format } from './core/format.ts'
 import { openCtx } from './core/open.ts'
 import { claimTask, runTask } from './core/run-tasks.ts'
@@ -11,6 +12,8 @@ export interface ThreadData {
   database: string | undefined
   origin: string | undefined
   allowedChecksums: readonly string[] | undefined
+  upstreamAddresses?: string | undefined
+  own?: OwnListener | undefined
   changes: SharedArrayBuffer
   logLevel: string
   workerId: number

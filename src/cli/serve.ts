@@ -23,6 +23,7 @@ export const serve = command({
       database: env['SIGNALBOX_DATABASE'],
       adminPassword: env['SIGNALBOX_ADMIN_PASSWORD'],
       allowedChecksums: env['SIGNALBOX_CHECKSUMS']?.split(','),
+      upstreamAddresses: env['SIGNALBOX_UPSTREAM_ADDRESSES'] || undefined,
       workers: parseWorkers(env['SIGNALBOX_WORKERS']),
       logLevel: env['SIGNALBOX_LOG'],
     })

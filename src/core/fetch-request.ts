@@ -1,7 +1,9 @@
+import { isIP } from 'node:net'
 import { createSecureContext, type SecureContext } from 'node:tls'
-import { Agent, type Dispatcher, ProxyAgent, request } from 'undici'
+import { Agent, buildConnector, type Dispatcher, ProxyAgent, request } from 'undici'
 import { Failure } from '../lib/failure.ts'
 import type { Access } from './fetch.ts'
+import { type AddressRule, openLookup } from './fetch-addresses.ts'
 import { showUrl, Trouble, troubleOf } from './fetch-trouble.ts'
 import type { Throttle } from './throttle.ts'
 
@@ -17,9 +19,10 @@ const redirectLimit = 5
 const defaultConnectTimeout = 30
 const defaultReadTimeout = 60
 
-export function openRequester(access: Access, userAgent: string, throttle: Throttle): Requester {
+export function openRequester(access: Access, userAgent: string, throttle: Throttle, rule: AddressRule): Requester {
   const home = new URL(access.url)
-  const dispatcher = openDispatcher(access)
+  const dispatcher = openDispatcher(access, rule)
+  const proxy = URL.parse(access.proxyUrl ?? '')
   // Content comes as it is: what is stored are the bytes that the upstream's checksums speak of.
   const open = { 'user-agent': userAgent, 'accept-encoding': 'identity', accept: '*/*' }
   const secret = { ...open, ...credentials(access, home), ...configured(access) }
@@ -27,6 +30,8 @@ export function openRequester(access: Access, userAgent: string, throttle: Throt
 
   async function send(url: URL, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Response> {
     await throttle.pace(signal)
+    checkHost(rule, url)
+    if (proxy) checkHost(rule, proxy)
     return request(withoutCredentials(url), { dispatcher, headers, signal, headersTimeout: idle, bodyTimeout: idle })
   }
 
@@ -101,15 +106,22 @@ function withoutCredentials(url: URL): URL {
   return open
 }
 
-function openDispatcher(access: Access): Dispatcher {
+/** A host that is an address is not looked up: it is checked here. */
+function checkHost(rule: AddressRule, { hostname, port, protocol }: URL): void {
+  const host = hostname.replace(/^\[|\]$/g, '')
+  if (isIP(host) !== 0) rule.check(host, Number(port) || (protocol === 'https:' ? 443 : 80))
+}
+
+function openDispatcher(access: Access, rule: AddressRule): Dispatcher {
   const connections = access.concurrency ?? undefined
   const tls = {
     secureContext: openSecureContext(access),
     rejectUnauthorized: access.tlsValidation !== false,
     timeout: 1000 * (access.connectTimeout ?? defaultConnectTimeout),
     allowH2: false,
+    lookup: openLookup(rule),
   }
-  if (!access.proxyUrl) return new Agent({ connections, connect: tls })
+  if (!access.proxyUrl) return new Agent({ connections, connect: checked(buildConnector(tls), rule) })
   const { proxyUsername: username, proxyPassword: password = '' } = access
   return new ProxyAgent({
     uri: proxyUri(access.proxyUrl),
@@ -118,6 +130,21 @@ function openDispatcher(access: Access): Dispatcher {
     proxyTls: { ...tls, secureContext: openSecureContext({ caCert: access.caCert }) },
     ...(username ? { token: basic(username, password) } : {}),
   })
+}
+
+/** Where a name has led to is checked together with the port, before anything is sent. */
+function checked(connect: buildConnector.connector, rule: AddressRule): buildConnector.connector {
+  return (options, callback) =>
+    connect(options, (...[error, socket]) => {
+      if (error) return callback(error, null)
+      try {
+        if (socket.remoteAddress !== undefined) rule.check(socket.remoteAddress, socket.remotePort)
+      } catch (refusal) {
+        socket.destroy()
+        return callback(refusal as Error, null)
+      }
+      callback(null, socket)
+    })
 }
 
 function proxyUri(text: string): string {

@@ -2,6 +2,7 @@ import type { Logger } from 'pino'
 import { Failure } from '../lib/failure.ts'
 import type { BlobStore, Expected, Staged } from '../store/blobs.ts'
 import { openVerifier } from '../store/verify.ts'
+import { type AddressRule, parseAddressRule, usualAddresses } from './fetch-addresses.ts'
 import { openMirrors, type Tries } from './fetch-mirrors.ts'
 import { openRequester } from './fetch-request.ts'
 import { expectOk, receive, sizeOf, steady, type Transfer } from './fetch-transfer.ts'
@@ -65,6 +66,8 @@ export interface FetcherOptions {
   blobs: Pick<BlobStore, 'stage'>
   log?: Pick<Logger, 'debug'> | undefined
   userAgent?: string | undefined
+  /** Where upstreams may be: public and private addresses by default. */
+  addresses?: AddressRule | undefined
   /** Milliseconds: the first pause before a retry (it doubles), and how long a body may come slower than 1 KiB/s. Tests shorten them. */
   patience?: { pause: number; slow: number } | undefined
 }
@@ -81,7 +84,12 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
     throw new Failure('invalid', 'The URL of an upstream must begin with http:// or https://.', { field: 'url' })
   const { pause, slow } = options.patience ?? defaultPatience
   const throttle = openThrottle(access.concurrency ?? 10, access.rateLimit)
-  const requester = openRequester(access, options.userAgent ?? 'Signalbox', throttle)
+  const requester = openRequester(
+    access,
+    options.userAgent ?? 'Signalbox',
+    throttle,
+    options.addresses ?? parseAddressRule(usualAddresses),
+  )
   const mirrors = openMirrors(access.retries ?? 3, pause, options.log)
 
   /** Takes one file from the first mirror that has it, into `take`. */

@@ -6,6 +6,7 @@ import { type Db, engineOf, openDatabase } from '../store/database.ts'
 import { openFsBlobs } from '../store/fs.ts'
 import type { Changes, Ctx, TaskRunner } from './ctx.ts'
 import { openFetcher } from './fetch.ts'
+import { type OwnListener, parseAddressRule, usualAddresses } from './fetch-addresses.ts'
 import type { Format } from './format.ts'
 
 export interface Opening {
@@ -17,6 +18,10 @@ export interface Opening {
   log: Logger
   origin?: string | undefined
   allowedChecksums?: readonly string[] | undefined
+  /** Where upstreams may be, as parseAddressRule reads it. */
+  upstreamAddresses?: string | undefined
+  /** Where this process serves: no upstream. */
+  own?: OwnListener | undefined
   /** The counter of changes, where several threads share it. */
   changes?: SharedArrayBuffer | undefined
   /** Who does tasks; see Ctx.tasks. */
@@ -35,7 +40,11 @@ export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> 
     db,
     blobs,
     formats: opening.formats,
-    fetch: openFetcher({ blobs, log: opening.log }),
+    fetch: openFetcher({
+      blobs,
+      log: opening.log,
+      addresses: parseAddressRule(opening.upstreamAddresses ?? usualAddresses, opening.own),
+    }),
     log: opening.log,
     config: {
       dataDirectory: opening.data,
