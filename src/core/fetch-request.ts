@@ -4,22 +4,31 @@ import { Agent, buildConnector, type Dispatcher, ProxyAgent, request } from 'und
 import { Failure } from '../lib/failure.ts'
 import type { Access } from './fetch.ts'
 import { type AddressRule, openLookup } from './fetch-addresses.ts'
+import { openTokens } from './fetch-bearer.ts'
 import { showUrl, Trouble, troubleOf } from './fetch-trouble.ts'
 import type { Throttle } from './throttle.ts'
 
 export type Response = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers' | 'body'>
 
-/** Sends one GET, with the secrets of an access, and follows redirects. Throws Trouble. */
+/** Sends one GET or HEAD, with the secrets of an access, and follows redirects. Throws Trouble. */
 export interface Requester {
-  get(url: URL, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Response>
+  get(url: URL, headers: Record<string, string>, signal: AbortSignal | undefined, method?: Method): Promise<Response>
   close(): Promise<void>
 }
+
+export type Method = 'GET' | 'HEAD'
 
 const redirectLimit = 5
 const defaultConnectTimeout = 30
 const defaultReadTimeout = 60
 
-export function openRequester(access: Access, userAgent: string, throttle: Throttle, rule: AddressRule): Requester {
+export function openRequester(
+  access: Access,
+  userAgent: string,
+  throttle: Throttle,
+  rule: AddressRule,
+  realms: readonly string[] = [],
+): Requester {
   const home = new URL(access.url)
   const dispatcher = openDispatcher(access, rule)
   const proxy = URL.parse(access.proxyUrl ?? '')
@@ -28,19 +37,56 @@ export function openRequester(access: Access, userAgent: string, throttle: Throt
   const secret = { ...open, ...credentials(access, home), ...configured(access) }
   const idle = 1000 * (access.readTimeout ?? defaultReadTimeout)
 
-  async function send(url: URL, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Response> {
+  async function send(
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal | undefined,
+    method: Method = 'GET',
+  ): Promise<Response> {
     await throttle.pace(signal)
     checkHost(rule, url)
     if (proxy) checkHost(rule, proxy)
-    return request(withoutCredentials(url), { dispatcher, headers, signal, headersTimeout: idle, bodyTimeout: idle })
+    return request(withoutCredentials(url), { method, dispatcher, headers, signal, headersTimeout: idle, bodyTimeout: idle })
   }
 
-  async function get(start: URL, extra: Record<string, string>, signal: AbortSignal | undefined): Promise<Response> {
+  const tokens = openTokens({
+    home,
+    basic: credentials(access, home)['authorization'],
+    realms,
+    isHome: (url) => isHome(home, url),
+    send: (url, headers, signal) => send(url, { ...open, ...headers }, signal),
+  })
+
+  /** Sends a request to the upstream itself: as it wants to know who asks, in the second try if need be. */
+  async function sendHome(...[url, headers, signal, method]: Parameters<typeof send>): Promise<Response> {
+    const used = tokens.authorization()
+    const response = await send(url, { ...secret, ...(used && { authorization: used }), ...headers }, signal, method)
+    if (response.statusCode !== 401) return response
+    const answer = await tokens.answer(response, url, used, signal)
+    if (!answer) return response
+    await drain(response)
+    const again = await send(url, { ...secret, ...headers, authorization: answer.authorization }, signal, method)
+    if (answer.withheldFrom && [401, 403].includes(again.statusCode)) {
+      await drain(again)
+      const { origin } = answer.withheldFrom
+      throw new Trouble(
+        `answered ${again.statusCode} without credentials, which are not sent to ${origin}: it is no realm of ${home.origin} that is known`,
+      )
+    }
+    return again
+  }
+
+  async function get(
+    start: URL,
+    extra: Record<string, string>,
+    signal: AbortSignal | undefined,
+    method: Method = 'GET',
+  ): Promise<Response> {
     let url = start
     // Once a request has left home its secrets stay behind, even if a redirect leads back.
     let trusted = isHome(home, start)
     for (let hops = 0; hops <= redirectLimit; hops++) {
-      const response = await send(url, { ...(trusted ? secret : open), ...extra }, signal)
+      const response = await (trusted ? sendHome(url, extra, signal, method) : send(url, { ...open, ...extra }, signal, method))
       const next = redirectOf(url, response)
       if (!next) return response
       await drain(response)

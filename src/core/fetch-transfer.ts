@@ -1,5 +1,5 @@
 import type { Tries } from './fetch-mirrors.ts'
-import { drain, type Requester, type Response } from './fetch-request.ts'
+import { drain, type Method, type Requester, type Response } from './fetch-request.ts'
 import { Trouble, troubleOf, troubleOfStatus } from './fetch-trouble.ts'
 
 const slowestRate = 1024
@@ -13,6 +13,11 @@ export interface Transfer {
   readonly signal: AbortSignal | undefined
   readonly slow: number
   readonly timeout: number | undefined
+  /** What is asked; a GET by default. */
+  readonly method?: Method | undefined
+  readonly headers?: Record<string, string> | undefined
+  /** Called with the first answer that is one. */
+  readonly answered?: ((response: Response) => void) | undefined
   received: number
   /** How the mirror recognises the file. */
   validator: string | undefined
@@ -43,14 +48,15 @@ export async function* receive(transfer: Transfer): AsyncGenerator<Uint8Array> {
 
 /** Asks for the file, or for the rest of it. */
 async function ask(transfer: Transfer, signal: AbortSignal | undefined): Promise<Response> {
-  const { requester, url, received, validator } = transfer
+  const { requester, url, received, validator, method, headers, answered } = transfer
   if (received === 0 || !validator) {
-    const response = await requester.get(url, {}, signal)
+    const response = await requester.get(url, { ...headers }, signal, method)
     await expectOk(response)
     transfer.validator = validatorOf(response)
+    answered?.(response)
     return response
   }
-  const response = await requester.get(url, { range: `bytes=${received}-`, 'if-range': validator }, signal)
+  const response = await requester.get(url, { ...headers, range: `bytes=${received}-`, 'if-range': validator }, signal)
   if (await continuesAt(response, received)) return response
   transfer.validator = undefined
   throw new Trouble('closed the connection too early', { passing: true })

@@ -6,10 +6,13 @@ export class UpstreamFailure extends Failure {
   readonly notFound: boolean
   /** Every mirror answered that, or 403: so do object stores whose files may not be listed. */
   readonly absent: boolean
+  /** What the last mirror answered, where it did. */
+  readonly status: number | undefined
 
-  constructor(message: string, options: ErrorOptions & { notFound: boolean; absent?: boolean }) {
+  constructor(message: string, options: ErrorOptions & { notFound: boolean; absent?: boolean; status?: number | undefined }) {
     super('upstream', message, options)
     this.notFound = options.notFound
+    this.status = options.status
     this.absent = options.absent ?? options.notFound
   }
 }
@@ -21,6 +24,8 @@ interface TroubleOptions extends ErrorOptions {
   passing?: boolean
   /** Milliseconds to wait before it, as the upstream wishes. */
   wait?: number
+  /** What was answered. */
+  status?: number | undefined
 }
 
 /** Why one try of one mirror failed. Its message completes a sentence that begins with the URL. */
@@ -28,12 +33,14 @@ export class Trouble extends Error {
   readonly kind: 'gone' | 'wrong' | 'failed'
   readonly passing: boolean
   readonly wait: number
+  readonly status: number | undefined
 
-  constructor(message: string, { cause, kind = 'failed', passing = false, wait = 0 }: TroubleOptions = {}) {
+  constructor(message: string, { cause, kind = 'failed', passing = false, wait = 0, status }: TroubleOptions = {}) {
     super(message, { cause })
     this.kind = kind
     this.passing = passing
     this.wait = wait
+    this.status = status
   }
 }
 
@@ -46,9 +53,9 @@ const forbidden = 'answered 403'
 /** What an answer other than the wanted one means. */
 export function troubleOfStatus(status: number, retryAfter: string | string[] | undefined): Trouble {
   const message = `answered ${status}`
-  if (status === 404 || status === 410) return new Trouble(message, { kind: 'gone' })
+  if (status === 404 || status === 410) return new Trouble(message, { kind: 'gone', status })
   const wait = status === 429 || status === 503 ? parseRetryAfter(String(retryAfter)) : 0
-  return new Trouble(message, { passing: passingStatuses.has(status), wait })
+  return new Trouble(message, { passing: passingStatuses.has(status), wait, status })
 }
 
 /** Seconds or a date; unreadable ones count as none. */
@@ -111,7 +118,12 @@ export function failureOf(problems: readonly Problem[]): Failure {
   const isGone = ({ trouble }: Problem) => trouble.kind === 'gone'
   const isForbidden = ({ trouble }: Problem) => trouble.message === forbidden
   const absent = problems.every((each) => isGone(each) || isForbidden(each))
-  return new UpstreamFailure(message, { cause, notFound: problems.every(isGone), absent })
+  return new UpstreamFailure(message, {
+    cause,
+    notFound: problems.every(isGone),
+    absent,
+    status: problems.at(-1)?.trouble.status,
+  })
 }
 
 const numbers = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine', 'ten']

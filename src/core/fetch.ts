@@ -4,7 +4,7 @@ import type { BlobStore, Expected, Staged } from '../store/blobs.ts'
 import { openVerifier } from '../store/verify.ts'
 import { type AddressRule, parseAddressRule, usualAddresses } from './fetch-addresses.ts'
 import { openMirrors, type Tries } from './fetch-mirrors.ts'
-import { openRequester } from './fetch-request.ts'
+import { type Method, openRequester, type Response } from './fetch-request.ts'
 import { expectOk, receive, sizeOf, steady, type Transfer } from './fetch-transfer.ts'
 import { failureOf, Trouble, troubleOf } from './fetch-trouble.ts'
 import { openThrottle } from './throttle.ts'
@@ -52,8 +52,16 @@ export interface Upstream extends AsyncDisposable {
    * against which relative hrefs in the body count, whatever it redirected to.
    */
   read(urls: readonly URL[], expected?: Expected, signal?: AbortSignal): Promise<{ bytes: Buffer; url: URL }>
+  /** Like read, for one place whose answer's headers count, too: `method` and request headers are the caller's. */
+  ask(url: URL, question: Question, signal?: AbortSignal): Promise<{ bytes: Buffer; headers: Response['headers'] }>
   /** Opens one body without retrying once it has begun, for bytes passed on while they arrive. */
   open(urls: readonly URL[], signal?: AbortSignal): Promise<{ body: AsyncIterable<Uint8Array>; size: number | undefined }>
+}
+
+export interface Question {
+  method?: Method
+  headers?: Record<string, string>
+  expected?: Expected
 }
 
 /** Opens upstreams. Throws Failure invalid when an access makes no sense (its URL, certificates, proxy). */
@@ -68,6 +76,8 @@ export interface FetcherOptions {
   userAgent?: string | undefined
   /** Where upstreams may be: public and private addresses by default. */
   addresses?: AddressRule | undefined
+  /** Origins that give tokens for upstreams elsewhere and may be sent their credentials: see fetch-bearer.ts. */
+  tokenRealms?: readonly string[] | undefined
   /** Milliseconds: the first pause before a retry (it doubles), and how long a body may come slower than 1 KiB/s. Tests shorten them. */
   patience?: { pause: number; slow: number } | undefined
 }
@@ -89,11 +99,18 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
     options.userAgent ?? 'Signalbox',
     throttle,
     options.addresses ?? parseAddressRule(usualAddresses),
+    options.tokenRealms,
   )
   const mirrors = openMirrors(access.retries ?? 3, pause, options.log)
 
   /** Takes one file from the first mirror that has it, into `take`. */
-  function fetchFile<T>(urls: readonly URL[], expected: Expected, signal: AbortSignal | undefined, take: Take<T>): Promise<T> {
+  function fetchFile<T>(
+    urls: readonly URL[],
+    expected: Expected,
+    signal: AbortSignal | undefined,
+    take: Take<T>,
+    question: Pick<Transfer, 'method' | 'headers' | 'answered'> = {},
+  ): Promise<T> {
     return mirrors.use(urls, signal, (url, tries) => throttle.run(() => takeOnce(url, tries), signal))
 
     async function takeOnce(url: URL, tries: Tries): Promise<T> {
@@ -107,6 +124,7 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
         received: 0,
         validator: undefined,
         resumed: false,
+        ...question,
       }
       try {
         return await take(receive(transfer), url)
@@ -119,6 +137,14 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
   async function read(urls: readonly URL[], expected: Expected = {}, signal?: AbortSignal) {
     const limited = { ...expected, limit: expected.limit ?? expected.size ?? readLimit }
     return fetchFile(urls, limited, signal, async (bytes, url) => ({ bytes: await collect(bytes, limited), url }))
+  }
+
+  async function ask(url: URL, { method, headers, expected = {} }: Question, signal?: AbortSignal) {
+    const limited = { ...expected, limit: expected.limit ?? expected.size ?? readLimit }
+    let told: Response['headers'] = {}
+    const answered = (response: Response) => void (told = response.headers)
+    const bytes = await fetchFile([url], limited, signal, (body) => collect(body, limited), { method, headers, answered })
+    return { bytes, headers: told }
   }
 
   function open(urls: readonly URL[], signal?: AbortSignal) {
@@ -134,6 +160,7 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
     access,
     download: (urls, expected = {}, signal) => fetchFile(urls, expected, signal, (bytes) => options.blobs.stage(bytes, expected)),
     read,
+    ask,
     open,
     [Symbol.asyncDispose]: requester.close,
   }
