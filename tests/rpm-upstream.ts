@@ -223,6 +223,8 @@ export async function discoverAt(t: TestContext, url: string, options: Partial<S
     unchanged: undefined,
     allowedChecksums: ['sha224', 'sha256', 'sha384', 'sha512'],
     known: async (_, keys) => keys.map(() => undefined),
+    held: async (_, keys) => keys.map(() => undefined),
+    recall: async () => undefined,
     stage: (bytes) => blobs.stage(once(bytes)),
     progress: { report: (code, _, change) => void found.reports.set(code, { ...found.reports.get(code), ...change }) },
     signal: new AbortController().signal,

@@ -87,6 +87,32 @@ export async function heldVariants(
   return keys.map((key) => held.get(key))
 }
 
+/** What the latest version of a repository holds of these keys, and what it holds that is about each. */
+export async function heldUnits(
+  db: Db,
+  repositoryId: number,
+  type: string,
+  keys: readonly string[],
+): Promise<({ id: number; meta: Record<string, any>; about: readonly string[] } | undefined)[]> {
+  if (keys.length === 0) return []
+  const held = await sql<{ id: number; key: string; meta: string }>`
+    select c.id, c.key, c.meta from ${textRows(db, keys)} as k cross join content c cross join membership m
+    where c.type = ${type} and c.key = k.text
+      and m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null`.execute(db)
+  const about = await sql<{ key: string; about: string }>`
+    select r.key, c.key as about from ${textRows(db, keys)} as k cross join reference r cross join content c cross join membership m
+    where r.type = ${type} and r.key = k.text and r.about = 1 and c.id = r.content_id and c.type = ${type}
+      and m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null`.execute(db)
+  const abouts = Map.groupBy(about.rows, ({ key }) => key)
+  const units = new Map(
+    held.rows.map(({ id, key, meta }) => {
+      const told = (abouts.get(key) ?? []).map((each) => each.about)
+      return [key, { id, meta: JSON.parse(meta), about: told }]
+    }),
+  )
+  return keys.map((key) => units.get(key))
+}
+
 /** Stores a staged or already stored blob's row and returns its id. Call it after the bytes are durable. */
 export async function saveBlob(db: Db, digests: Digests, size: number): Promise<number> {
   const at = now()
@@ -364,8 +390,16 @@ async function refresh(
       return stored && stored.sha256 === null && (file.staged || file.sha256) ? [{ file, id: stored.id }] : []
     }),
   )
+  // Nobody can tell whose size is right before the bytes are here: they are known by their checksum alone from now on.
+  const disputed = units.flatMap((unit) =>
+    unit.files.flatMap((file) => {
+      const stored = files.get(`${known.get(nameOf(unit))}\n${file.path}`)
+      const differs = stored && stored.sha256 === null && stored.size !== null && stored.checksum !== null
+      return differs && file.size !== undefined && file.size !== stored.size ? [stored.id] : []
+    }),
+  )
   if (given.length > 0) await keepFiles(ctx, units)
-  if (stale.length + missing.length + given.length === 0) return
+  if (stale.length + missing.length + given.length + disputed.length === 0) return
   await ctx.db.transaction().execute(async (tx) => {
     if (stale.length > 0)
       await touchContent(
@@ -373,6 +407,13 @@ async function refresh(
         stale.map(({ id }) => id),
       )
     if (origin) await insertSources(tx, origin, missing)
+    if (disputed.length > 0)
+      await tx
+        .updateTable('file')
+        .set({ size: null })
+        .where('id', 'in', sql<number>`(select id from ${idRows(tx, disputed)} as i)`)
+        .where('blob_id', 'is', null)
+        .execute()
     const blobs = await findBlobs(
       tx,
       given.map(({ file }) => file.sha256),

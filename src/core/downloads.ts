@@ -1,3 +1,4 @@
+import { Failure } from '../lib/failure.ts'
 import type { Db } from '../store/database.ts'
 import { saveBlob } from './content.ts'
 import type { Upstream } from './fetch.ts'
@@ -5,6 +6,7 @@ import type { Job } from './tasks.ts'
 
 export interface MissingFile {
   id: number
+  contentId: number
   path: string
   size: number | null
   checksum: string | null
@@ -16,7 +18,12 @@ export interface MissingFile {
 export interface Places {
   base: string
   mirrors?: readonly URL[]
+  /** What a file is part of, by name, for the message of a failure. */
+  wholes?(contentId: number): Promise<readonly string[]>
 }
+
+/** For what nobody told the size of. */
+const largestFile = 64 * 1024 ** 3
 
 /** Downloads files, several at once, and ties each to its file row as soon as its bytes are verified and durable. The first failure stops all. */
 export async function fetchFiles(job: Job, upstream: Upstream, files: readonly MissingFile[], places: Places): Promise<void> {
@@ -58,14 +65,32 @@ async function fetchFile(
   signal: AbortSignal,
 ): Promise<void> {
   if (await linkStored(ctx.db, file)) return
-  const expected = { size: file.size ?? undefined, checksum: file.checksum ?? undefined }
-  await using staged = await upstream.download(urlsOf(file, places), expected, signal)
+  const expected = {
+    size: file.size ?? undefined,
+    checksum: file.checksum ?? undefined,
+    limit: file.size === null ? largestFile : undefined,
+  }
+  await using staged = await telling(file, places, () => upstream.download(urlsOf(file, places), expected, signal))
   await staged.keep()
   await ctx.db.transaction().execute(async (tx) => {
     const blobId = await saveBlob(tx, staged.digests, staged.size)
     await tx.updateTable('file').set({ blob_id: blobId, size: staged.size }).where('id', '=', file.id).execute()
   })
 }
+
+/** Lets a failure tell what the file is part of. */
+async function telling<T>({ contentId }: MissingFile, { wholes }: Places, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    const names = error instanceof Failure ? ((await wholes?.(contentId)) ?? []) : []
+    if (!(error instanceof Failure) || names.length === 0) throw error
+    const some = names.length > mostNames ? [...names.slice(0, mostNames), `${names.length - mostNames} more`] : names
+    throw new Failure(error.code, `${error.message} It is part of ${some.join(', ')}.`, { cause: error })
+  }
+}
+
+const mostNames = 5
 
 /** Where a file is, and where else it should be: at the same place below each mirror. */
 function urlsOf({ url, path }: MissingFile, { base, mirrors = [] }: Places): URL[] {

@@ -184,6 +184,13 @@ export interface SyncOptions {
    * what it does not hold, though another one may: what was said of it there is not to be believed here. In the order of `keys`.
    */
   known(type: string, keys: readonly string[]): Promise<(string | undefined)[]>
+  /**
+   * What the repository holds of these units, in the order of `keys`, with the keys of what it holds that says something about each: for
+   * formats whose keys are digests, where what is here needs not be read again.
+   */
+  held(type: string, keys: readonly string[]): Promise<({ meta: Record<string, any>; about: readonly string[] } | undefined)[]>
+  /** The bytes of a small file that the repository holds, or that an interrupted sync of it has read; undefined when it has none. */
+  recall(type: string, key: string): Promise<Buffer | undefined>
   /** Stages a file that the format writes itself, to be yielded as `verbatim`. */
   stage(bytes: Uint8Array): Promise<Staged>
   progress: Progress
@@ -193,6 +200,8 @@ export interface SyncOptions {
 /** What `discover` yields. A batch is better than its items one by one when there are many. */
 export type Discovered =
   | { kind: 'content'; batch: readonly Described[] }
+  /** What the repository holds already and the upstream still has, by key: it needs no description. */
+  | { kind: 'kept'; type: string; keys: readonly string[] }
   /** Places that have the same files, before any content: what one of them fails to give is downloaded from the next. */
   | { kind: 'mirrors'; bases: readonly URL[] }
   /** Identifies the state of the upstream: when the next sync sees the same, there is nothing to do. */

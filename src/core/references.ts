@@ -52,6 +52,26 @@ export async function leavingReferences(db: Db, ids: readonly number[], place: P
   return [...gone]
 }
 
+/** The names of what a unit is part of, among these units: for those who are told what a missing part is missing from. */
+export async function namesOfWhole(db: Db, id: number, among: ReadonlySet<number>): Promise<string[]> {
+  const seen = new Set([id])
+  const names = new Set<string>()
+  for (let last: readonly number[] = [id]; last.length > 0; ) {
+    const { rows } = await sql<{ id: number; name: string | null }>`
+      select source.id, source.name from ${idRows(db, last)} as i cross join content target
+      join reference on reference.type = target.type and reference.key = target.key and reference.about = 0
+      join content source on source.id = reference.content_id
+      where target.id = i.id`.execute(db)
+    const next = rows.filter((row) => among.has(row.id) && !seen.has(row.id))
+    for (const each of next) {
+      seen.add(each.id)
+      if (each.name !== null) names.add(each.name)
+    }
+    last = next.map((each) => each.id)
+  }
+  return [...names].sort()
+}
+
 function isIn({ repository_id, number }: Place, id: RawBuilder<unknown>): RawBuilder<boolean> {
   return sql`exists (select 1 from membership where membership.repository_id = ${repository_id} and membership.content_id = ${id}
     and membership.added_in <= ${number} and (membership.removed_in is null or membership.removed_in > ${number}))`

@@ -5,13 +5,16 @@ import { idRows } from '../store/bulk.ts'
 import type { Staged } from '../store/blobs.ts'
 import type { Db } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
-import { heldVariants, saveBlob, saveContent, unitsById } from './content.ts'
+import { heldUnits, heldVariants, saveBlob, saveContent, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
 import type { Described, Format, SyncOptions } from './format.ts'
+import { endLeases, leaseContent } from './leases.ts'
 import { prnOf } from './names.ts'
+import { findHeld } from './named-content.ts'
 import { insertVerbatimPublication, ownPublication, publishVersion } from './publish.ts'
+import { namesOfWhole } from './references.ts'
 import { accessOf } from './remotes.ts'
 import { takeSlots } from './slots.ts'
 import type { Job } from './tasks.ts'
@@ -56,13 +59,15 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
     allowedChecksums: ctx.config.allowedChecksums,
     remote: JSON.parse(remote.settings),
     known: (type, keys) => heldVariants(ctx.db, repositoryId, type, keys),
+    held: (type, keys) => heldUnits(ctx.db, repositoryId, type, keys),
+    recall: (type, key) => recall(ctx, latest, type, key),
     stage: (bytes) => ctx.blobs.stage(Readable.from([bytes])),
     progress: job.progress,
     signal: job.signal,
   }
   await using upstream = ctx.fetch.open(options.access)
   const present = await contentIds(ctx.db, latest)
-  const found = await discover(job, format, upstream, options, remote, same ? present : new Set())
+  const found = await discover(job, format, upstream, options, remote, { repositoryId, settled: same ? present : new Set() })
   if (!found) return
 
   try {
@@ -88,7 +93,7 @@ async function discover(
   upstream: Upstream,
   options: SyncOptions,
   remote: Row<'remote'>,
-  settled: ReadonlySet<number>,
+  { repositoryId, settled }: { repositoryId: number; settled: ReadonlySet<number> },
 ): Promise<Found | undefined> {
   const found: Found = { ids: new Set(), fingerprint: undefined, verbatim: [], paths: [], mirrors: [] }
   const complete = format.syncMode?.(options.settings) === 'complete'
@@ -99,7 +104,11 @@ async function discover(
   async function store(): Promise<void> {
     const batch = waiting
     waiting = []
+    const read = batch.map(({ files }) => files.some(({ staged }) => staged))
     const ids = await saveContent(job.ctx, batch, remote, settled)
+    // Should this sync be interrupted, the next one need not read them again.
+    const leased = ids.filter((_, index) => read[index])
+    if (leased.length > 0) await leaseContent(job.ctx.db, repositoryId, leased)
     for (const id of ids) found.ids.add(id)
     if (complete) found.paths.push(...(await movedPaths(job.ctx.db, batch, ids)))
   }
@@ -111,6 +120,8 @@ async function discover(
       // What the format has staged goes with it: it is kept before the format is asked for more.
       const isStaged = item.batch.some(({ files }) => files.some(({ staged }) => staged))
       if (isStaged || waiting.length >= storedTogether) await store()
+    } else if (item.kind === 'kept') {
+      for (const unit of await heldUnits(job.ctx.db, repositoryId, item.type, item.keys)) if (unit) found.ids.add(unit.id)
     } else if (item.kind === 'mirrors') found.mirrors = item.bases
     else if (item.kind === 'verbatim') found.verbatim.push(item)
     else if (item.kind === 'verbatim-path') elsewhere.push(item)
@@ -124,6 +135,20 @@ async function discover(
   await store()
   for (const { type, key, path } of elsewhere) found.paths.push({ id: await idOf(job.ctx.db, type, key, found.ids), path })
   return found
+}
+
+/** What format.ts says of SyncOptions.recall. */
+async function recall({ db, blobs }: Ctx, place: Row<'version'>, type: string, key: string): Promise<Buffer | undefined> {
+  const [unit] = await findHeld(db, place, type, [key], { leased: true })
+  const file =
+    unit &&
+    (await db
+      .selectFrom('file')
+      .innerJoin('blob', 'blob.id', 'file.blob_id')
+      .select('blob.sha256')
+      .where('file.content_id', '=', unit.id)
+      .executeTakeFirst())
+  return file && Buffer.concat(await (await blobs.open(file.sha256)).toArray())
 }
 
 /** The one of these ids that has this key. */
@@ -152,11 +177,12 @@ async function movedPaths(db: Db, batch: readonly Described[], ids: readonly num
 /** Downloads the bytes of found content that are not here yet. What an interrupted sync has fetched is not fetched again. */
 async function downloadMissing(job: Job, upstream: Upstream, { ids, mirrors }: Found, remote: Row<'remote'>): Promise<void> {
   const { rows } = await sql<MissingFile>`
-    select file.id, file.path, file.size, file.checksum, source.url from ${idRows(job.ctx.db, ids)} as i
+    select file.id, file.content_id as "contentId", file.path, file.size, file.checksum, source.url from ${idRows(job.ctx.db, ids)} as i
     cross join file
     left join source on source.file_id = file.id and source.remote_id = ${remote.id}
     where file.content_id = i.id and file.blob_id is null`.execute(job.ctx.db)
-  await fetchFiles(job, upstream, rows, { base: remote.url, mirrors })
+  const wholes = (id: number) => namesOfWhole(job.ctx.db, id, ids)
+  await fetchFiles(job, upstream, rows, { base: remote.url, mirrors, wholes })
 }
 
 /** What of the found content the version is to hold, and what of the present goes. An upstream that is kept as it is needs no slots. */
@@ -228,6 +254,7 @@ async function commit(job: Job, format: Format, { repository, latest, found, add
       .where('id', '=', repository.id)
       .execute()
     if (version ?? publication) await markChanged(tx, repository.id)
+    await endLeases(tx, repository.id, add)
     return { version, publication }
   })
   ctx.changes.bump()

@@ -1,4 +1,5 @@
 import type { ContentType, Field, Format } from '../../core/format.ts'
+import { discover } from './discover.ts'
 
 const text = (description: string): Field => ({ type: 'string', required: true, description })
 
@@ -54,4 +55,6 @@ export const container: Format = {
   contentTypes: [blobs, manifests, tags],
   fields: { repository: {}, remote: {}, distribution: {}, sync: {} },
   servesVersions: 'protocol',
+  syncMode: ({ mirror }) => (mirror ? 'mirror' : 'additive'),
+  discover,
 }

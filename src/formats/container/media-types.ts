@@ -13,6 +13,7 @@ const imageConfigs = new Set(['application/vnd.oci.image.config.v1+json', 'appli
 
 export const manifestTypes = [ociManifest, ociIndex, dockerManifest, dockerList, dockerFirst, dockerFirstSigned] as const
 
+export const isManifestType = (mediaType: string) => (manifestTypes as readonly string[]).includes(mediaType)
 export const isList = (mediaType: string) => mediaType === ociIndex || mediaType === dockerList
 export const isFirst = (mediaType: string) => mediaType === dockerFirst || mediaType === dockerFirstSigned
 export const isImageConfig = (mediaType: string) => imageConfigs.has(mediaType)

@@ -1,0 +1,323 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { forEachDatabase } from '../../../tests/databases.ts'
+import { digestOf, types } from '../../../tests/registry-upstream.ts'
+import { addSynced, setUpSync } from '../../../tests/syncing-images.ts'
+import { unitsById } from '../../core/content.ts'
+import { updateResource } from '../../core/resources.ts'
+import { latestVersion } from '../../core/versions.ts'
+
+forEachDatabase((engine, open) => {
+  test(`${engine}: a sync brings tags, manifests byte for byte, configs and layers`, async (t) => {
+    const { registry, sync, rows, tags, storedBlobs, ctx, made } = await setUpSync(t, await open(t))
+    const { digest } = registry.addImage('ns/app', '1.0', 'one')
+    await sync()
+    assert.deepEqual(await tags(), { '1.0': digest })
+    assert.equal(made.length, 1)
+    const content = await rows()
+    assert.deepEqual(
+      content.map(({ type }) => type),
+      ['container.blob', 'container.blob', 'container.manifest', 'container.tag'],
+    )
+    const [manifest] = await Array.fromAsync(unitsById(ctx.db, [content[2]!.id]))
+    assert.equal(digestOf(await manifest!.entry()), digest)
+    const { architecture, os, labels, media_type: type } = manifest!.meta
+    assert.deepEqual([architecture, os, labels, type], ['amd64', 'linux', { text: 'one' }, types.manifest])
+    assert.deepEqual(await storedBlobs(), [...registry.image('ns/app').blobs.keys()].sort())
+  })
+
+  test(`${engine}: what did not change costs one request for each tag, downloads nothing and writes nothing`, async (t) => {
+    const { registry, sync, number, ctx, made, repository } = await setUpSync(t, await open(t))
+    for (const tag of ['1.0', '1.1', '2.0']) registry.addImage('ns/app', tag, tag)
+    registry.image('ns/app').tags.set('latest', registry.image('ns/app').tags.get('2.0')!)
+    await sync()
+    registry.requests.length = made.length = 0
+    const before = await latestVersion(ctx.db, repository.id)
+    const row = await ctx.db.selectFrom('repository').selectAll().where('id', '=', repository.id).executeTakeFirstOrThrow()
+    const changes = ctx.changes.current()
+    await sync()
+    const list = registry.requests.filter((request) => request.includes('/tags/list'))
+    const heads = registry.requests.filter((request) => request.startsWith('HEAD /v2/ns/app/manifests/'))
+    assert.equal(list.length, 1)
+    assert.equal(heads.length, 4)
+    // One question whether the registry knows referrers at all; it does not.
+    assert.equal(registry.requests.filter((request) => request.includes('/referrers/')).length, registry.requests.length - 5)
+    assert.ok(!registry.requests.some((request) => /^GET .*\/(manifests|blobs)\//.test(request)), registry.requests.join('\n'))
+    assert.deepEqual(made, [])
+    assert.equal(await number(), before.number)
+    assert.equal(ctx.changes.current(), changes)
+    assert.deepEqual(
+      await ctx.db.selectFrom('repository').selectAll().where('id', '=', repository.id).executeTakeFirstOrThrow(),
+      row,
+    )
+  })
+
+  test(`${engine}: a tag that moved is read anew, the others are not, and its blobs that are here are not downloaded again`, async (t) => {
+    const { registry, sync, tags } = await setUpSync(t, await open(t))
+    const shared = registry.addBlob('ns/app', 'a layer that both have')
+    const old = registry.addImage('ns/app', 'latest', 'one', { layers: [shared] })
+    const other = registry.addImage('ns/app', '1.0', 'other')
+    await sync()
+    registry.requests.length = 0
+    const fresh = registry.addImage('ns/app', 'latest', 'two', { layers: [shared] })
+    await sync()
+    assert.deepEqual(await tags(), { latest: fresh.digest, '1.0': other.digest })
+    const reads = registry.requests.filter((request) => /^GET .*\/(manifests|blobs)\//.test(request))
+    assert.equal(reads[0], `GET /v2/ns/app/manifests/${fresh.digest}`)
+    assert.equal(reads.length, 2, 'the manifest and its config')
+    registry.image('ns/app').tags.set('latest', old.digest)
+    registry.requests.length = 0
+    await sync()
+    assert.deepEqual(await tags(), { latest: old.digest, '1.0': other.digest })
+    assert.ok(!registry.requests.some((request) => /^GET .*\/(manifests|blobs)\//.test(request)), 'it is held still')
+  })
+
+  test(`${engine}: without mirror tags that are gone stay; a mirror takes them away with what nothing else needs`, async (t) => {
+    const { registry, sync, tags, keysOf } = await setUpSync(t, await open(t))
+    const shared = registry.addBlob('ns/app', 'a layer that both have')
+    const kept = registry.addImage('ns/app', 'kept', 'kept', { layers: [shared] })
+    const gone = registry.addImage('ns/app', 'gone', 'gone', { layers: [shared, registry.addBlob('ns/app', 'its own')] })
+    await sync()
+    registry.image('ns/app').tags.delete('gone')
+    await sync()
+    assert.deepEqual(await tags(), { kept: kept.digest, gone: gone.digest })
+    await sync({ mirror: true })
+    assert.deepEqual(await tags(), { kept: kept.digest })
+    assert.deepEqual(await keysOf('manifest'), [kept.digest])
+    assert.equal((await keysOf('blob')).length, 2)
+    assert.ok((await keysOf('blob')).includes(shared.digest))
+  })
+
+  test(`${engine}: on_demand brings manifests and configs, and leaves layers where they are`, async (t) => {
+    const { registry, sync, keysOf, storedBlobs, ctx } = await setUpSync(t, await open(t), 'ns/app', { policy: 'on_demand' })
+    registry.addImage('ns/app', '1.0', 'one')
+    await sync()
+    assert.equal((await keysOf('blob')).length, 2)
+    const [config] = await storedBlobs()
+    assert.equal((await storedBlobs()).length, 1)
+    const layer = [...registry.image('ns/app').blobs.keys()].find((digest) => digest !== config)
+    assert.ok(!registry.requests.includes(`GET /v2/ns/app/blobs/${layer}`))
+    const sources = await ctx.db
+      .selectFrom('source')
+      .innerJoin('file', 'file.id', 'source.file_id')
+      .select(['url', 'path'])
+      .execute()
+    assert.equal(sources.find(({ path }) => path === layer)!.url, `v2/ns/app/blobs/${layer}`)
+  })
+
+  test(`${engine}: a remote that becomes immediate downloads what is not here, and reads no manifest again`, async (t) => {
+    const { registry, sync, storedBlobs, ctx, remote } = await setUpSync(t, await open(t), 'ns/app', { policy: 'on_demand' })
+    registry.addImage('ns/app', '1.0', 'one')
+    await sync()
+    await updateResource(ctx, 'remote', remote.id, { policy: 'immediate' })
+    registry.requests.length = 0
+    await sync()
+    assert.equal((await storedBlobs()).length, 2)
+    assert.equal(registry.requests.filter((request) => request.startsWith('GET /v2/ns/app/manifests/')).length, 0)
+    assert.equal(registry.requests.filter((request) => request.startsWith('GET /v2/ns/app/blobs/')).length, 1)
+  })
+
+  test(`${engine}: lists are kept whole, also lists of lists, and foreign layers are never fetched`, async (t) => {
+    const { registry, sync, tags, keysOf } = await setUpSync(t, await open(t))
+    const foreign = { mediaType: types.foreign, digest: digestOf('foreign'), size: 7, urls: [`${registry.url}/foreign`] }
+    const layer = registry.addBlob('ns/app', 'a layer')
+    const windows = registry.addImage('ns/app', undefined, 'windows', { layers: [foreign, layer] })
+    const linux = registry.addImage('ns/app', undefined, 'linux')
+    const inner = registry.addIndex('ns/app', undefined, [windows])
+    const list = registry.addIndex('ns/app', 'multi', [{ ...linux, platform: { architecture: 'amd64', os: 'linux' } }, inner])
+    await sync()
+    assert.deepEqual(await tags(), { multi: list.digest })
+    assert.deepEqual(await keysOf('manifest'), [windows, linux, inner, list].map(({ digest }) => digest).sort())
+    assert.ok(!(await keysOf('blob')).includes(foreign.digest))
+    assert.ok(!registry.requests.some((request) => request.includes('foreign') || request.includes(foreign.digest)))
+    registry.requests.length = 0
+    await sync({ mirror: true })
+    assert.equal((await keysOf('manifest')).length, 4)
+    assert.ok(!registry.requests.some((request) => /^GET .*\/(manifests|blobs)\//.test(request)))
+  })
+
+  test(`${engine}: lists deeper than four, or with more than a thousand members, are refused by name`, async (t) => {
+    const { registry, sync, number } = await setUpSync(t, await open(t))
+    let deep = registry.addImage('ns/app', undefined, 'bottom')
+    for (let depth = 0; depth < 5; depth++) deep = registry.addIndex('ns/app', depth === 4 ? 'deep' : undefined, [deep])
+    await assert.rejects(sync(), /^Failure: ns\/app:deep cannot be synced\. .*more than 4 deep/)
+    registry.image('ns/app').tags.clear()
+    const many = Array.from({ length: 1001 }, (_, index) => ({
+      mediaType: types.manifest,
+      digest: digestOf(`${index}`),
+      size: 1,
+    }))
+    registry.addIndex('ns/app', 'wide', many)
+    await assert.rejects(sync(), /^Failure: ns\/app:wide cannot be synced\. .*lists 1001 manifests/)
+    assert.equal(await number(), 0)
+  })
+
+  test(`${engine}: include_tags and exclude_tags choose; only what is chosen is asked for`, async (t) => {
+    const { registry, sync, tags } = await setUpSync(t, await open(t), 'ns/app', {
+      include_tags: ['1.*', 'latest'],
+      exclude_tags: ['*-rc?'],
+    })
+    for (const tag of ['1.0', '1.1-rc1', 'latest', '2.0']) registry.addImage('ns/app', tag, tag)
+    await sync()
+    assert.deepEqual(Object.keys(await tags()).sort(), ['1.0', 'latest'])
+    assert.ok(!registry.requests.some((request) => request.includes('rc1') || request.includes('2.0')))
+  })
+
+  test(`${engine}: a list of tags in pages is followed to its end, and one that goes round is refused`, async (t) => {
+    const { registry, sync, tags } = await setUpSync(t, await open(t))
+    registry.pageSize = 3
+    for (let index = 10; index < 20; index++) registry.addImage('ns/app', `v${index}`, 'same')
+    await sync()
+    assert.equal(Object.keys(await tags()).length, 10)
+    assert.equal(registry.requests.filter((request) => request.includes('/tags/list')).length, 4)
+    registry.whim = (_, response, path) => {
+      if (!path.endsWith('/tags/list')) return false
+      response.writeHead(200, { link: '</v2/ns/app/tags/list?last=x>; rel="next"' }).end('{"tags":[]}')
+      return true
+    }
+    await assert.rejects(sync(), /does not end/)
+  })
+
+  test(`${engine}: bytes that are not those of their digest fail the sync, which names image and tag, and nothing is visible`, async (t) => {
+    const { registry, sync, number, ctx } = await setUpSync(t, await open(t))
+    registry.addImage('ns/app', 'good', 'good')
+    const bad = registry.addImage('ns/app', 'bad', 'bad')
+    const manifest = registry.image('ns/app').manifests.get(bad.digest)!
+    const right = manifest.bytes
+    manifest.bytes = Buffer.from(right.toString().replace('"schemaVersion":2', '"schemaVersion": 2'))
+    await assert.rejects(sync(), (error: Error & { code?: string }) => {
+      assert.match(error.message, /^ns\/app:bad cannot be synced\./)
+      assert.equal(error.code, 'integrity')
+      return true
+    })
+    manifest.bytes = right
+    const layer = digestOf('layer of bad')
+    registry.image('ns/app').blobs.set(layer, Buffer.from('layer of bax'))
+    await assert.rejects(sync(), (error: Error) => {
+      assert.match(error.message, new RegExp(`/v2/ns/app/blobs/${layer} gave wrong bytes.* It is part of bad\\.$`))
+      return true
+    })
+    assert.equal(await number(), 0)
+    registry.image('ns/app').blobs.set(layer, Buffer.from('layer of bad'))
+    const here = await ctx.db.selectFrom('file').select('path').where('blob_id', 'is not', null).execute()
+    registry.requests.length = 0
+    await sync()
+    assert.equal(await number(), 1)
+    assert.ok(here.length >= 2, 'configs at least')
+    const again = here.filter(({ path }) => registry.requests.includes(`GET /v2/ns/app/blobs/${path}`))
+    assert.deepEqual(again, [], 'what is here is not downloaded again')
+    assert.equal(await ctx.db.selectFrom('lease').select('content_id').executeTakeFirst(), undefined)
+  })
+
+  test(`${engine}: a manifest that calls itself something else than it comes as is refused`, async (t) => {
+    const { registry, sync } = await setUpSync(t, await open(t))
+    const { digest } = registry.addImage('ns/app', 'x', 'x')
+    registry.image('ns/app').manifests.get(digest)!.type = types.index
+    await assert.rejects(sync(), /ns\/app:x cannot be synced\. .*came as/)
+    registry.image('ns/app').manifests.get(digest)!.type = 'application/json'
+    await sync()
+  })
+
+  test(`${engine}: a tag that moves while it is read counts as it was when it was asked for`, async (t) => {
+    const { registry, sync, tags, keysOf } = await setUpSync(t, await open(t))
+    const first = registry.addImage('ns/app', 'moving', 'first')
+    registry.whim = (request) => {
+      if (request.method === 'GET' && request.url!.includes('/manifests/')) registry.addImage('ns/app', 'moving', 'second')
+      return false
+    }
+    await sync()
+    assert.deepEqual(await tags(), { moving: first.digest })
+    assert.deepEqual(await keysOf('manifest'), [first.digest])
+    registry.whim = undefined
+    await sync()
+    assert.notEqual((await tags())['moving'], first.digest)
+  })
+
+  test(`${engine}: a tag whose manifest is deleted while it is read is read as it is then`, async (t) => {
+    const { registry, sync, tags } = await setUpSync(t, await open(t))
+    const first = registry.addImage('ns/app', 'moving', 'first')
+    registry.whim = (request) => {
+      if (
+        request.method === 'GET' &&
+        request.url!.endsWith(first.digest) &&
+        registry.image('ns/app').manifests.delete(first.digest)
+      )
+        registry.addImage('ns/app', 'moving', 'second')
+      return false
+    }
+    await sync()
+    assert.equal((await tags())['moving'], registry.image('ns/app').tags.get('moving'))
+    assert.notEqual((await tags())['moving'], first.digest)
+  })
+
+  test(`${engine}: registries that tell no digests or do not answer HEAD are read by GET`, async (t) => {
+    const { registry, sync, tags, number } = await setUpSync(t, await open(t))
+    const { digest } = registry.addImage('ns/app', '1.0', 'one')
+    registry.tellsDigests = false
+    await sync()
+    assert.deepEqual(await tags(), { '1.0': digest })
+    registry.tellsDigests = true
+    registry.answersHead = false
+    await sync()
+    assert.equal(await number(), 1)
+  })
+
+  test(`${engine}: a registry that asks to wait is asked again, and what it gave before is not read twice`, async (t) => {
+    const { registry, sync, tags } = await setUpSync(t, await open(t), 'ns/app', { max_retries: 3 })
+    for (const tag of ['1.0', '1.1']) registry.addImage('ns/app', tag, tag)
+    const refused = new Set<string>()
+    registry.whim = (request, response) => {
+      if (refused.has(request.url!) || request.url!.includes('/referrers/')) return false
+      refused.add(request.url!)
+      response.writeHead(refused.size % 2 ? 429 : 503, { 'retry-after': '0' }).end()
+      return true
+    }
+    await sync()
+    assert.deepEqual(Object.keys(await tags()).sort(), ['1.0', '1.1'])
+    const answered = registry.requests.filter((request, at) => registry.requests.indexOf(request) !== at)
+    assert.equal(new Set(answered).size, answered.length, 'each was asked twice: once refused, once answered')
+  })
+
+  test(`${engine}: Basic credentials, and tokens that are asked for with them, open a protected registry`, async (t) => {
+    const db = await open(t)
+    for (const kind of ['basic', 'token'] as const) {
+      const secret = { username: 'reader', password: 'pass:wörd' }
+      const { registry, sync, tags } = await setUpSync(t, db, 'ns/app', secret)
+      registry.auth = { kind, ...secret }
+      const { digest } = registry.addImage('ns/app', '1.0', 'one')
+      await sync()
+      assert.deepEqual(await tags(), { '1.0': digest })
+      if (kind === 'token') assert.equal(registry.tokens.length, 1)
+      const wrong = await addSynced((await setUpSync(t, db)).ctx, registry, 'ns/app', { ...secret, password: 'wrong' })
+      await assert.rejects(wrong.sync(), /401/)
+    }
+  })
+
+  test(`${engine}: a public image of a registry with tokens needs no credentials`, async (t) => {
+    const { registry, sync, tags } = await setUpSync(t, await open(t))
+    registry.auth = { kind: 'token', username: 'a', password: 'b', life: 6 }
+    registry.isPublic = true
+    registry.addImage('ns/app', '1.0', 'one')
+    await sync()
+    assert.deepEqual(Object.keys(await tags()), ['1.0'])
+  })
+
+  test(`${engine}: what the registry knows to be about an image comes along, and goes with a mirror when it is taken back`, async (t) => {
+    const { registry, sync, keysOf, number } = await setUpSync(t, await open(t))
+    registry.hasReferrers = true
+    const image = registry.addImage('ns/app', '1.0', 'one')
+    await sync()
+    const sbom = registry.addReferrer('ns/app', image, 'application/spdx+json')
+    const signature = registry.addReferrer('ns/app', sbom, 'application/vnd.cncf.notary.signature')
+    await sync()
+    assert.deepEqual(await keysOf('manifest'), [image, sbom, signature].map(({ digest }) => digest).sort())
+    registry.requests.length = 0
+    await sync({ mirror: true })
+    assert.equal((await keysOf('manifest')).length, 3)
+    assert.equal(await number(), 2)
+    registry.image('ns/app').manifests.delete(sbom.digest)
+    registry.image('ns/app').manifests.delete(signature.digest)
+    await sync({ mirror: true })
+    assert.deepEqual(await keysOf('manifest'), [image.digest])
+  })
+})

@@ -1,0 +1,187 @@
+import { UpstreamFailure, type Upstream } from '../../core/fetch.ts'
+import { Failure } from '../../lib/failure.ts'
+import { algorithmOf, digestOf, isDigest } from './digest.ts'
+import { type Descriptor, type Manifest, manifestLimit, parseManifest } from './manifest.ts'
+import { isFirst, isManifestType, manifestTypes, ociIndex } from './media-types.ts'
+import { payloadOf } from './signed-first.ts'
+
+/* What a registry is asked for: https://github.com/opencontainers/distribution-spec/blob/main/spec.md */
+
+/** A manifest, its bytes verified. */
+export interface FetchedManifest {
+  digest: string
+  bytes: Buffer
+  manifest: Manifest
+}
+
+/** One image (repository) of an upstream registry. Everything it throws is a Failure that names the image. */
+export interface ImageSource {
+  /** `stackhpc/nova-api`. */
+  readonly name: string
+  tags(): Promise<string[]>
+  /** The digest that a tag has now; undefined when the registry does not say. */
+  digestOf(tag: string): Promise<string | undefined>
+  /** A manifest by tag or digest; undefined when it is not there. */
+  manifest(reference: string): Promise<FetchedManifest | undefined>
+  /** What names this manifest as its subject; undefined when the registry cannot be asked that. */
+  referrers(digest: string): Promise<readonly Descriptor[] | undefined>
+  /** The bytes of a small blob. */
+  blob(descriptor: Descriptor): Promise<Buffer>
+  blobUrl(digest: string): URL
+}
+
+const mostTags = 1_000_000
+const mostReferrers = 10_000
+const tagPattern = /^\w[\w.-]{0,127}$/
+const accepted = manifestTypes.join(', ')
+/** How registries without an API of referrers answer; 404 is what the specification says. */
+const unsupported = new Set([400, 404, 405, 406, 410, 501])
+
+export function openImageSource(upstream: Upstream, name: string, signal: AbortSignal): ImageSource {
+  const path = name.split('/').map(encodeURIComponent).join('/')
+  const at = (rest: string) => new URL(`/v2/${path}/${rest}`, upstream.access.url)
+  let hasReferrers: boolean | undefined
+
+  /** The pages of a list, each named by the Link of the one before. */
+  async function* pages(start: URL, accept: string) {
+    const seen = new Set<string>()
+    for (let url: URL | undefined = start; url; ) {
+      if (seen.has(url.href)) throw new Failure('integrity', `The list of ${name} that the upstream gives does not end.`)
+      seen.add(url.href)
+      const { bytes, headers } = await upstream.ask(url, { headers: { accept } }, signal)
+      yield bytes
+      url = nextOf(headers['link'], url)
+    }
+  }
+
+  async function tags(): Promise<string[]> {
+    const found = new Set<string>()
+    for await (const bytes of pages(at('tags/list'), 'application/json')) {
+      const page = (parseJson(bytes, name) as { tags?: unknown }).tags ?? []
+      if (!Array.isArray(page)) throw new Failure('integrity', `The upstream gives no list of the tags of ${name}.`)
+      for (const tag of page) {
+        if (typeof tag !== 'string' || !tagPattern.test(tag))
+          throw new Failure(
+            'integrity',
+            `The upstream lists ${JSON.stringify(tag).slice(0, 200)}, which is no tag, among those of ${name}.`,
+          )
+        found.add(tag)
+      }
+      if (found.size > mostTags) throw new Failure('integrity', `The upstream lists more than ${mostTags} tags of ${name}.`)
+    }
+    return [...found]
+  }
+
+  async function digestOfTag(tag: string): Promise<string | undefined> {
+    try {
+      const { headers } = await upstream.ask(at(`manifests/${tag}`), { method: 'HEAD', headers: { accept: accepted } }, signal)
+      const digest = headers['docker-content-digest']
+      return isDigest(digest) ? digest : undefined
+    } catch (error) {
+      // Not every registry answers HEAD as it should; what is really gone is not found by GET either.
+      if (isUpstream(error) && error.status !== undefined && [404, 405, 410, 501].includes(error.status)) return undefined
+      throw error
+    }
+  }
+
+  async function manifest(reference: string): Promise<FetchedManifest | undefined> {
+    const found = await orNothing(
+      upstream.ask(at(`manifests/${reference}`), { headers: { accept: accepted }, expected: { limit: manifestLimit } }, signal),
+    )
+    if (!found) return undefined
+    const { bytes, headers } = found
+    const named = isDigest(reference) ? reference : headers['docker-content-digest']
+    const digest = isDigest(named) ? named : digestOf(bytes)
+    const parsed = parse(bytes, headers['content-type'], `${name}${isDigest(reference) ? '@' : ':'}${reference}`)
+    if (!isOf(digest, bytes, parsed))
+      throw new Failure('integrity', `The upstream gives other bytes than ${digest} as that manifest of ${name}.`)
+    return { digest, bytes, manifest: parsed }
+  }
+
+  async function referrers(digest: string): Promise<readonly Descriptor[] | undefined> {
+    if (hasReferrers === false) return undefined
+    const found: Descriptor[] = []
+    try {
+      for await (const bytes of pages(at(`referrers/${digest}`), ociIndex)) {
+        found.push(...parse(bytes, ociIndex, `the referrers of ${name}@${digest}`).manifests)
+        if (found.length > mostReferrers)
+          throw new Failure('integrity', `${name}@${digest} has more than ${mostReferrers} referrers upstream.`)
+      }
+    } catch (error) {
+      const cannot = isUpstream(error) ? unsupported.has(error.status ?? 0) : error instanceof Failure && error.code === 'invalid'
+      if (!cannot) throw error
+      // One that answered before has the API, and nothing about this manifest.
+      if (hasReferrers) return []
+      hasReferrers = false
+      return undefined
+    }
+    hasReferrers = true
+    return found
+  }
+
+  return {
+    name,
+    tags,
+    digestOf: digestOfTag,
+    manifest,
+    referrers,
+    async blob({ digest, size }) {
+      return (await upstream.read([at(`blobs/${digest}`)], { checksum: digest, size }, signal)).bytes
+    },
+    blobUrl: (digest) => at(`blobs/${digest}`),
+  }
+}
+
+/** What a Link header names as the next page. Only its path counts: some registries behind a proxy do not know their own origin. */
+function nextOf(link: string | string[] | undefined, url: URL): URL | undefined {
+  for (const each of [link ?? []].flat()) {
+    const next = /<([^>]*)>\s*;[^,]*\brel="?next"?/i.exec(each)
+    const target = next && URL.parse(next[1]!, url)
+    if (target) return new URL(target.pathname + target.search, url)
+  }
+  return undefined
+}
+
+/** Whether bytes have a digest; that of signed manifests of the first kind is of what they sign. */
+function isOf(digest: string, bytes: Uint8Array, { mediaType }: Manifest): boolean {
+  const algorithm = algorithmOf(digest)
+  if (digestOf(bytes, algorithm) === digest) return true
+  const payload = isFirst(mediaType) ? payloadOf(bytes) : undefined
+  return payload !== undefined && digestOf(payload, algorithm) === digest
+}
+
+function parse(bytes: Uint8Array, contentType: string | string[] | undefined, what: string): Manifest {
+  const type = String(contentType ?? '')
+    .split(';', 1)[0]!
+    .trim()
+  try {
+    // Registries that do not know what they have call it application/json or the like.
+    return parseManifest(bytes, isManifestType(type) ? type : undefined)
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error
+    throw new Failure(error.code, `${what}: ${error.message}`, { cause: error })
+  }
+}
+
+function parseJson(bytes: Buffer, name: string): object {
+  try {
+    const body: unknown = JSON.parse(bytes.toString('utf8'))
+    if (typeof body === 'object' && body !== null) return body
+  } catch (error) {
+    throw new Failure('integrity', `What the upstream gives as the list of the tags of ${name} is not JSON.`, { cause: error })
+  }
+  throw new Failure('integrity', `The upstream gives no list of the tags of ${name}.`)
+}
+
+async function orNothing<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work
+  } catch (error) {
+    if (isUpstream(error) && error.notFound) return undefined
+    throw error
+  }
+}
+
+function isUpstream(error: unknown): error is UpstreamFailure {
+  return error instanceof UpstreamFailure
+}
