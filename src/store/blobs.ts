@@ -30,6 +30,32 @@ export interface Staged extends AsyncDisposable {
   keep(): Promise<void>
 }
 
+/** Bytes that arrive over many calls, and over restarts, under a name of their own: a UUID. */
+export interface GrowingBlobs {
+  /** How many there are; none under a name that nobody used. */
+  size(name: string): Promise<number>
+  /**
+   * Adds bytes after the first `from`, which must be all there are, and resolves to how many there are then. What had arrived when a source
+   * breaks stays, and so do the bytes when memory is lost. With `size`, exactly so many are added, or none.
+   * `also` is a further algorithm than sha256 that they will be known by. Throws Failure conflict when `from` is not where they end or others
+   * are being added, integrity when they are not `size`.
+   */
+  append(
+    name: string,
+    bytes: AsyncIterable<Uint8Array>,
+    place: { from: number; size?: number | undefined; also?: Algorithm | undefined },
+  ): Promise<number>
+  /**
+   * Ends the growing: the bytes are hashed (sha256 and the algorithm of the checksum) and compared. Keeping what this returns makes them a
+   * part of the store; they stay under their name, too, until they are removed. Until it is disposed nothing can be added. Throws Failure integrity when they are not the expected ones.
+   */
+  finish(name: string, expected?: Expected): Promise<Staged>
+  /** Forgets the bytes under a name, if there are any. */
+  remove(name: string): Promise<void>
+  /** Every name that has bytes, and when some were last added, in no order. */
+  list(): AsyncIterable<{ name: string; written: Date }>
+}
+
 /** Bytes stored once, named by their SHA-256. tests/contract/blobs.ts states what every implementation must do. */
 export interface BlobStore {
   /**
@@ -37,6 +63,8 @@ export interface BlobStore {
    * Throws Failure integrity when they are not what was expected; nothing is left behind then.
    */
   stage(bytes: AsyncIterable<Uint8Array>, expected?: Expected, also?: readonly Algorithm[]): Promise<Staged>
+  /** Bytes that grow from call to call until they are whole. */
+  readonly growing: GrowingBlobs
   /** A stream over a stored blob. Throws Failure not_found when it is missing. */
   open(sha256: string, range?: Range): Promise<Readable>
   /** The size in bytes; undefined when it is missing. */

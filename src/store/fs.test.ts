@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { existsSync, writeFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -9,6 +9,7 @@ import { buffer } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { blobStoreContract, pieces, store } from '../../tests/contract/blobs.ts'
 import { Failure } from '../lib/failure.ts'
+import { newUuid } from '../lib/uuid.ts'
 import { openFsBlobs } from './fs.ts'
 
 async function temporaryDirectory(t: TestContext): Promise<string> {
@@ -20,7 +21,7 @@ async function temporaryDirectory(t: TestContext): Promise<string> {
 blobStoreContract('fs', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'signalbox-blobs-'))
   t.after(async () => {
-    const leftBehind = await readdir(join(directory, 'tmp'))
+    const leftBehind = [...(await readdir(join(directory, 'tmp'))), ...(await readdir(join(directory, 'growing')))]
     await rm(directory, { recursive: true })
     assert.deepEqual(leftBehind, [])
   })
@@ -58,6 +59,23 @@ test('tidying removes what interrupted writes left behind', async (t) => {
   await blobs.tidy()
   assert.deepEqual(await readdir(join(directory, 'tmp')), [])
 })
+
+for (const algorithm of ['sha256', 'sha512'] as const)
+  test(`growing goes on in a store that is opened again, to a ${algorithm}`, async (t) => {
+    const directory = await temporaryDirectory(t)
+    const bytes = randomBytes(3_000_000)
+    const name = newUuid()
+    await (await openFsBlobs(directory)).growing.append(name, pieces(bytes.subarray(0, 2_000_000)), { from: 0 })
+    const again = await openFsBlobs(directory)
+    await again.tidy()
+    assert.equal(await again.growing.size(name), 2_000_000)
+    await again.growing.append(name, pieces(bytes.subarray(2_000_000)), { from: 2_000_000 })
+    await using staged = await again.growing.finish(name, {
+      checksum: `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`,
+    })
+    await staged.keep()
+    assert.ok((await readFile(again.pathOf(staged.digests.sha256))).equals(bytes))
+  })
 
 test('a large blob is in a file while it arrives, a small one in memory', async (t) => {
   const directory = await temporaryDirectory(t)

@@ -1,10 +1,11 @@
-import { createReadStream, openSync } from 'node:fs'
 import { type FileHandle, mkdir, open, opendir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { newUuid } from '../lib/uuid.ts'
 import type { BlobStore, Digests, Range, Staged } from './blobs.ts'
+import { batchSize, openAtOnce, syncDirectory, translated, writeAll } from './disk.ts'
+import { openGrowing } from './growing.ts'
 import { openVerifier } from './verify.ts'
 
 /** A blob store whose blobs are files, so that they can be sent without passing through this program. */
@@ -13,8 +14,6 @@ export interface FsBlobStore extends BlobStore {
   pathOf(sha256: string): string
 }
 
-// Bytes are written in batches of this size, while those after them are hashed.
-const batchSize = 1 << 20
 // Smaller ones stay in memory until they are kept, which saves them a file that may not be needed.
 const smallSize = 1 << 17
 const readSize = 1 << 18
@@ -22,13 +21,15 @@ const readSize = 1 << 18
 /*
  * <directory>/sha256/ab/cdef...   a blob, whole and durable
  * <directory>/tmp/<uuid>          one that is being written
+ * <directory>/growing/<uuid>      bytes that grow from call to call
  */
 
 /** Opens the blobs in a directory, which is made if need be. */
 export async function openFsBlobs(directory: string): Promise<FsBlobStore> {
   const root = join(directory, 'sha256')
   const scratch = join(directory, 'tmp')
-  for (const each of [root, scratch]) await makeTree(each)
+  const growing = join(directory, 'growing')
+  for (const each of [root, scratch, growing]) await makeTree(each)
   const place: Place = { pathOf, temporary: () => join(scratch, newUuid()), ensure: openEnsure(root) }
 
   function pathOf(sha256: string): string {
@@ -67,6 +68,7 @@ export async function openFsBlobs(directory: string): Promise<FsBlobStore> {
 
   return {
     stage: async (bytes, expected, also) => stage(place, bytes, openVerifier(expected, also)),
+    growing: openGrowing(growing, place),
     open: async (sha256, range) => openBlob(pathOf(sha256), sha256, range),
     size,
     delete: async (sha256, { unlessUsedSince } = {}) =>
@@ -98,7 +100,7 @@ async function removeUnused(path: string, aside: string, since: Date) {
 }
 
 /** What writing needs to know about the layout. */
-interface Place {
+export interface Place {
   pathOf(sha256: string): string
   temporary(): string
   /** Makes sure that the directory of a blob exists and will after a power cut. */
@@ -226,29 +228,6 @@ function openScratchFile(place: Place) {
   return { add, finish, keep, open: () => (inMemory ? Readable.from(batch, { objectMode: false }) : openAtOnce(path)), discard }
 }
 
-/** Not when the stream is first read: the file may have been moved by then. */
-function openAtOnce(path: string): Readable {
-  return createReadStream(path, { fd: openSync(path, 'r'), start: 0, highWaterMark: batchSize })
-}
-
-async function writeAll(handle: FileHandle, chunks: readonly Uint8Array[]) {
-  for (let rest = chunks; rest.length > 0; ) {
-    const { bytesWritten } = await translated(handle.writev(rest))
-    rest = after(rest, bytesWritten)
-  }
-}
-
-/** What is left of the chunks after so many bytes. A full disk takes a part and refuses the next write. */
-function after(chunks: readonly Uint8Array[], bytes: number): Uint8Array[] {
-  const rest: Uint8Array[] = []
-  let skip = bytes
-  for (const chunk of chunks) {
-    if (skip < chunk.length) rest.push(chunk.subarray(skip))
-    skip = Math.max(0, skip - chunk.length)
-  }
-  return rest
-}
-
 /** Each of the 256 directories is made durable once in the life of the store. */
 function openEnsure(root: string) {
   const directories = new Map<string, Promise<string>>()
@@ -277,27 +256,5 @@ async function makeTree(directory: string) {
   for (let made = resolve(directory); ; made = dirname(made)) {
     await syncDirectory(dirname(made))
     if (made === resolve(first)) return
-  }
-}
-
-async function syncDirectory(directory: string) {
-  const handle = await open(directory)
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
-}
-
-/** A full disk is something that people can act on. */
-async function translated<T>(work: Promise<T>): Promise<T> {
-  try {
-    return await work
-  } catch (error) {
-    if (hasCode(error, 'ENOSPC'))
-      throw new Failure('conflict', 'The disk of the blob store is full: make room and try again.', { cause: error })
-    if (hasCode(error, 'EDQUOT'))
-      throw new Failure('conflict', 'The disk quota of the blob store is used up: make room and try again.', { cause: error })
-    throw error
   }
 }

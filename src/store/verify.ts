@@ -28,18 +28,24 @@ export function openVerifier(expected: Expected = {}, also: readonly Algorithm[]
   }
 
   function finish() {
-    if (expected.size !== undefined && size !== expected.size)
-      throw new Failure('integrity', `${size} bytes came instead of the expected ${expected.size}.`)
     const digests = Object.fromEntries([...hashes].map(([algorithm, hash]) => [algorithm, hash.digest('hex')])) as Digests
-    const found = checksum && digests[checksum.algorithm]
-    if (checksum && found !== checksum.hex)
-      throw new Failure('integrity', `The ${checksum.algorithm} is ${found} instead of the expected ${checksum.hex}.`)
+    checkExpected({ digests, size }, expected)
     return { digests, size }
   }
   return { update, finish }
 }
 
-function parseChecksum(checksum: string): { algorithm: Algorithm; hex: string } {
+/** Throws Failure integrity when bytes are not the expected ones. Their digests have the algorithm of the expected checksum. */
+export function checkExpected({ digests, size }: { digests: Digests; size: number }, expected: Expected): void {
+  if (expected.size !== undefined && size !== expected.size)
+    throw new Failure('integrity', `${size} bytes came instead of the expected ${expected.size}.`)
+  const checksum = expected.checksum === undefined ? undefined : parseChecksum(expected.checksum)
+  const found = checksum && digests[checksum.algorithm]
+  if (checksum && found !== checksum.hex)
+    throw new Failure('integrity', `The ${checksum.algorithm} is ${found} instead of the expected ${checksum.hex}.`)
+}
+
+export function parseChecksum(checksum: string): { algorithm: Algorithm; hex: string } {
   const [name, hex = ''] = checksum.split(':')
   const algorithm = algorithms.find((each) => each === name)
   if (!algorithm) throw new Failure('invalid', `The checksum ${checksum} is of an unknown kind.`)

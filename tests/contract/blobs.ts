@@ -5,7 +5,8 @@ import { buffer } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../../src/lib/failure.ts'
-import { algorithms, type BlobStore } from '../../src/store/blobs.ts'
+import { newUuid } from '../../src/lib/uuid.ts'
+import { algorithms, type BlobStore, type Expected } from '../../src/store/blobs.ts'
 
 /** What every BlobStore must do. `open` gives an empty store that is gone after the test. */
 export function blobStoreContract(name: string, open: (t: TestContext) => Promise<BlobStore>) {
@@ -217,10 +218,159 @@ export function blobStoreContract(name: string, open: (t: TestContext) => Promis
     assert.deepEqual(await listed(blobs), [sha256])
   })
 
+  growingContract(check)
+
   check('space is told in bytes', async (blobs) => {
     const { total, used, free } = await blobs.space()
     assert.ok(total >= used && total >= free && used >= 0 && free >= 0)
   })
+}
+
+/** What bytes that grow from call to call must do. */
+function growingContract(check: (sentence: string, run: (blobs: BlobStore) => Promise<void>) => void) {
+  for (const sizes of [[0], [1], [500_000], [1, 2, 3], [2_000_000, 0, 5, 3_000_001]])
+    for (const algorithm of ['sha256', 'sha512'] as const)
+      check(`bytes that came as ${sizes.join(' + ')} become a blob known by its ${algorithm}`, async (blobs) => {
+        const name = newUuid()
+        const bytes = randomBytes(sizes.reduce((sum, size) => sum + size))
+        let at = 0
+        for (const size of sizes) {
+          assert.equal(await blobs.growing.size(name), at)
+          assert.equal(await blobs.growing.append(name, pieces(bytes.subarray(at, at + size), 70_000), { from: at }), at + size)
+          at += size
+        }
+        const sha256 = await finish(blobs, name, { checksum: `${algorithm}:${digest(algorithm, bytes)}`, size: bytes.length })
+        assert.equal(sha256, digest('sha256', bytes))
+        await blobs.growing.remove(name)
+        assert.equal(await blobs.growing.size(name), 0)
+        assert.deepEqual(await Array.fromAsync(blobs.growing.list()), [])
+        assert.ok((await buffer(await blobs.open(sha256))).equals(bytes))
+      })
+
+  check('a further digest is made on the way when it is asked for at the beginning', async (blobs) => {
+    const name = newUuid()
+    await blobs.growing.append(name, pieces(Buffer.from('hello')), { from: 0, also: 'sha512' })
+    await using staged = await blobs.growing.finish(name)
+    assert.equal(staged.digests.sha512, digest('sha512', Buffer.from('hello')))
+    await blobs.growing.remove(name)
+  })
+
+  for (const size of [100, 3_000_000])
+    check(`what arrived before a source broke stays, and the rest can follow (${size} bytes)`, async (blobs) => {
+      const name = newUuid()
+      const bytes = randomBytes(size)
+      const half = Math.floor(size / 2)
+      const broken = new Error('the source broke')
+      async function* source() {
+        yield* pieces(bytes.subarray(0, half), 65_536)
+        throw broken
+      }
+      await assert.rejects(blobs.growing.append(name, source(), { from: 0 }), (error) => error === broken)
+      assert.equal(await blobs.growing.size(name), half)
+      await blobs.growing.append(name, pieces(bytes.subarray(half)), { from: half })
+      const sha256 = await finish(blobs, name, { checksum: `sha256:${digest('sha256', bytes)}` })
+      assert.ok((await buffer(await blobs.open(sha256))).equals(bytes))
+      await blobs.growing.remove(name)
+    })
+
+  for (const from of [0, 4, 6])
+    check(`bytes that do not begin where the others end are refused (at ${from})`, async (blobs) => {
+      const name = newUuid()
+      await blobs.growing.append(name, pieces(Buffer.from('hello')), { from: 0 })
+      await assert.rejects(blobs.growing.append(name, pieces(Buffer.from('x')), { from }), failure('conflict', /byte 5/))
+      assert.equal(await blobs.growing.size(name), 5)
+      await blobs.growing.remove(name)
+    })
+
+  for (const size of [3, 7])
+    check(`of bytes that are not as many as announced none is added (${size} instead of 5)`, async (blobs) => {
+      const name = newUuid()
+      await blobs.growing.append(name, pieces(Buffer.from('ahead')), { from: 0 })
+      await assert.rejects(
+        blobs.growing.append(name, pieces(Buffer.from('hello'), 2), { from: 5, size }),
+        failure('integrity', RegExp(`announced ${size}`)),
+      )
+      assert.equal(await blobs.growing.size(name), 5)
+      await blobs.growing.append(name, pieces(Buffer.from('hello')), { from: 5, size: 5 })
+      await finish(blobs, name, { checksum: `sha256:${digest('sha256', Buffer.from('aheadhello'))}` })
+      await blobs.growing.remove(name)
+    })
+
+  check('two requests cannot add to the same bytes at a time', async (blobs) => {
+    const name = newUuid()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    async function* slow() {
+      yield Buffer.from('a')
+      await promise
+    }
+    const first = blobs.growing.append(name, slow(), { from: 0 })
+    await assert.rejects(
+      blobs.growing.append(name, pieces(Buffer.from('b')), { from: 0 }),
+      failure('conflict', /another request/),
+    )
+    await assert.rejects(blobs.growing.finish(name), failure('conflict', /another request/))
+    resolve()
+    assert.equal(await first, 1)
+    await blobs.growing.remove(name)
+  })
+
+  check('bytes that are not the expected ones do not become a blob', async (blobs) => {
+    const name = newUuid()
+    await blobs.growing.append(name, pieces(Buffer.from('hello')), { from: 0 })
+    for (const expected of [{ checksum: `sha256:${'0'.repeat(64)}` }, { checksum: `sha512:${'0'.repeat(128)}` }, { size: 4 }])
+      await assert.rejects(blobs.growing.finish(name, expected), failure('integrity', /expected/))
+    assert.deepEqual(await listed(blobs), [])
+    await finish(blobs, name, { checksum: `sha256:${digest('sha256', Buffer.from('hello'))}` })
+    await blobs.growing.remove(name)
+  })
+
+  check('what became a blob cannot grow any more, and can be finished again', async (blobs) => {
+    const name = newUuid()
+    await blobs.growing.append(name, pieces(Buffer.from('hello')), { from: 0 })
+    const sha256 = await finish(blobs, name)
+    await assert.rejects(blobs.growing.append(name, pieces(Buffer.from('x')), { from: 5 }), failure('conflict', /whole/))
+    assert.equal(await finish(blobs, name), sha256)
+    assert.equal((await buffer(await blobs.open(sha256))).toString(), 'hello')
+    assert.deepEqual(await listed(blobs), [sha256])
+    await blobs.growing.remove(name)
+    assert.equal((await buffer(await blobs.open(sha256))).toString(), 'hello')
+  })
+
+  check('many names may grow into the same blob at once', async (blobs) => {
+    const bytes = randomBytes(300_000)
+    const grow = async () => {
+      const name = newUuid()
+      await blobs.growing.append(name, pieces(bytes, 10_000), { from: 0 })
+      const sha256 = await finish(blobs, name)
+      await blobs.growing.remove(name)
+      return sha256
+    }
+    const sha256s = new Set(await Promise.all(Array.from({ length: 12 }, grow)))
+    assert.deepEqual([...sha256s], await listed(blobs))
+    assert.ok((await buffer(await blobs.open([...sha256s][0]!))).equals(bytes))
+  })
+
+  check('names that grow are listed with the time of their last bytes', async (blobs) => {
+    const name = newUuid()
+    await blobs.growing.append(name, pieces(Buffer.from('hello')), { from: 0 })
+    const [only, ...others] = await Array.fromAsync(blobs.growing.list())
+    assert.equal(only?.name, name)
+    assert.ok(Math.abs(only.written.getTime() - Date.now()) < 60_000)
+    assert.deepEqual(others, [])
+    await blobs.growing.remove(name)
+    await blobs.growing.remove(name)
+  })
+
+  check('what is no UUID is no name', async (blobs) => {
+    await assert.rejects(blobs.growing.size('../x'), failure('not_found', /x/))
+  })
+}
+
+/** Makes a blob of grown bytes and returns its digest. */
+async function finish(blobs: BlobStore, name: string, expected: Expected = {}): Promise<string> {
+  await using staged = await blobs.growing.finish(name, expected)
+  await staged.keep()
+  return staged.digests.sha256
 }
 
 async function refused(blobs: BlobStore, bytes: Buffer, expected: { size?: number; checksum?: string }, message: RegExp) {
