@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { type FastifyBaseLogger, fastify, LogController } from 'fastify'
+import { tidyBlobUploads } from './core/blob-uploads.ts'
 import type { Ctx, TaskRunner } from './core/ctx.ts'
 import type { Format } from './core/format.ts'
 import { followChanges, newChangeCounter, openCtx } from './core/open.ts'
@@ -18,6 +19,7 @@ import { type ContentHandler, openContentHandler } from './http/content/handler.
 import { refuse, serverLimits, watchSpeed } from './http/limits.ts'
 import { type Metrics, openMetrics } from './http/metrics.ts'
 import { registerPulp } from './http/pulp/register.ts'
+import { openRegistryHandler, type RegistryHandler, type RegistryOptions } from './http/registry/handler.ts'
 import { Failure, hasCode } from './lib/failure.ts'
 import { openLog, pathOf } from './lib/log.ts'
 import { ensureColumnIndexes } from './store/column-indexes.ts'
@@ -39,6 +41,8 @@ export interface ServeOptions {
   allowedChecksums?: readonly string[] | undefined
   /** Where upstreams may be, as parseAddressRule reads it. */
   upstreamAddresses?: string | undefined
+  /** How clients of the registry log in: with tokens (`token`, the default), or with passwords only. */
+  registryAuth?: RegistryOptions['auth']
   /** Tasks at once; 2 by default. */
   workers?: number | undefined
   logLevel?: string | undefined
@@ -84,6 +88,7 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   await failInterrupted(ctx.db, await readLastWorker(data))
   await ctx.blobs.tidy()
   await tidyUploads(ctx)
+  await tidyBlobUploads(ctx)
   if (await ensureRoles(ctx.db, formats)) ctx.changes.bump()
   const madePassword = await ensureAdministrator(ctx, data, options.adminPassword)
 
@@ -103,7 +108,8 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   Object.assign(later, { pool, metrics })
   stack.defer(() => pool.stop(grace))
   const content = stack.use(openContentHandler(ctx))
-  const { server, url, close } = await openServer(ctx, content, metrics, options)
+  const registry = stack.use(openRegistryHandler(ctx, { auth: options.registryAuth }))
+  const { server, url, close } = await openServer(ctx, { content, registry, metrics }, options)
   Atomics.store(new Int32Array(own.port), 0, (server.address() as AddressInfo).port)
   stack.defer(close)
   stack.defer(watchSpeed(server))
@@ -119,12 +125,19 @@ function indexedMembers({ contentTypes }: Format): string[] {
   )
 }
 
-async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, { host, port }: ServeOptions) {
+/** Who answers requests without a framework, and who counts them. */
+interface Handlers {
+  content: ContentHandler
+  registry: RegistryHandler
+  metrics: Metrics
+}
+
+async function openServer(ctx: Ctx, handlers: Handlers, { host, port }: ServeOptions) {
   let server: Server | undefined
   const loggerInstance: FastifyBaseLogger = ctx.log
   const app = fastify({
     serverFactory: (handler) => {
-      server = createServer(serverLimits, listener(content, metrics, handler))
+      server = createServer(serverLimits, listener(handlers, handler))
       return server
     },
     genReqId: correlationId,
@@ -141,7 +154,7 @@ async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, {
     )
   })
   app.get('/livez', async () => 'ok\n')
-  metrics.register(app)
+  handlers.metrics.register(app)
   await registerPulp(app, ctx)
   await app.ready()
   await listen(server!, host, port)
@@ -160,15 +173,16 @@ async function openServer(ctx: Ctx, content: ContentHandler, metrics: Metrics, {
   }
 }
 
-/** Content first, without a framework; everything else is Fastify's. */
-function listener(content: ContentHandler, metrics: Metrics, handler: RequestListener): RequestListener {
+/** Content and the registry first, without a framework; everything else is Fastify's. */
+function listener({ content, registry, metrics }: Handlers, handler: RequestListener): RequestListener {
   return (request: IncomingMessage, response: ServerResponse) => {
     const status = refuse(request)
     if (status !== undefined) {
       response.writeHead(status, { connection: 'close' }).end()
       return
     }
-    if (content.handle(request, response)) metrics.watchContent(request, response)
+    if (content.handle(request, response)) metrics.watch(request, response, '/pulp/content/*')
+    else if (registry.handle(request, response)) metrics.watch(request, response, '/v2/*')
     else handler(request, response)
   }
 }

@@ -6,12 +6,17 @@ import { command } from './command.ts'
 import { readVersion } from './run.ts'
 
 export const serve = command({
-  usage: 'serve [--data DIR] [--listen HOST:PORT] [--origin URL]',
+  usage: 'serve [--data DIR] [--listen HOST:PORT] [--origin URL] [--registry-auth token|basic]',
   about: 'Runs the server until Ctrl-C or SIGTERM.',
   options: {
     data: { type: 'string', default: './var', value: 'DIR', about: 'Where everything is stored.' },
     listen: { type: 'string', default: '127.0.0.1:8080', value: 'HOST:PORT', about: 'Where to listen.' },
     origin: { type: 'string', value: 'URL', about: 'Origin of content URLs, where a proxy stands before the server.' },
+    'registry-auth': {
+      type: 'string',
+      value: 'token|basic',
+      about: 'How clients of the registry log in: with tokens (default), or with passwords only.',
+    },
   },
   async run({ values }, { out, env, signal }) {
     const { host, port } = parseListen(values.listen)
@@ -24,6 +29,7 @@ export const serve = command({
       adminPassword: env['SIGNALBOX_ADMIN_PASSWORD'],
       allowedChecksums: env['SIGNALBOX_CHECKSUMS']?.split(','),
       upstreamAddresses: env['SIGNALBOX_UPSTREAM_ADDRESSES'] || undefined,
+      registryAuth: parseRegistryAuth(values['registry-auth'], env['SIGNALBOX_TOKEN_AUTH_DISABLED']),
       workers: parseWorkers(env['SIGNALBOX_WORKERS']),
       logLevel: env['SIGNALBOX_LOG'],
     })
@@ -51,6 +57,13 @@ function parseOrigin(text: string): string {
   if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search || url.hash || url.username)
     throw new Failure('invalid', `--origin takes an origin, such as https://packages.example.org, not "${text}".`)
   return url.origin
+}
+
+/** The option, or else the variable that says what Pulp's setting of this name does. */
+function parseRegistryAuth(text: string | undefined, disabled: string | undefined): 'token' | 'basic' {
+  if (text === 'token' || text === 'basic') return text
+  if (text !== undefined) throw new Failure('invalid', `--registry-auth takes token or basic, not "${text}".`)
+  return /^(?:1|true|yes)$/i.test(disabled ?? '') ? 'basic' : 'token'
 }
 
 function parseWorkers(text: string | undefined): number | undefined {

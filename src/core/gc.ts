@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import { type Micros, now } from '../lib/time.ts'
 import { idRows, lockUnused, textRows } from '../store/bulk.ts'
 import { type Db, isReferenced, type Tx } from '../store/database.ts'
+import { tidyBlobUploads } from './blob-uploads.ts'
 import type { Ctx } from './ctx.ts'
 import { tidyLeases } from './leases.ts'
 import { type Job, unfinishedStates } from './tasks.ts'
@@ -41,6 +42,7 @@ export async function cleanOrphans(job: Job, { protectionTime, contentIds }: Orp
   const { ctx, progress, signal } = job
   const cutoff = await findCutoff(ctx.db, job.task.id, (protectionTime ?? defaultProtection) * minute)
   await tidyLeases(ctx.db)
+  await tidyBlobUploads(ctx)
 
   const content = await gather(ctx.db, orphanedContent(cutoff, contentIds), signal)
   progress.report('clean-up.content', 'Clean up orphan Content', { total: content.length, done: 0 })

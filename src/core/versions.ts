@@ -161,8 +161,8 @@ export async function commitVersion(
   return version
 }
 
-/** A SQLite transaction that writes is alone anyway. */
-async function lockRepository(tx: Tx, id: number): Promise<Row<'repository'>> {
+/** Makes this transaction the only one that changes a repository. One of SQLite that writes is alone anyway. */
+export async function lockRepository(tx: Tx, id: number): Promise<Row<'repository'>> {
   const query = tx.selectFrom('repository').selectAll().where('id', '=', id)
   const row = await (engineOf(tx) === 'postgres' ? query.forUpdate() : query).executeTakeFirst()
   if (!row) throw new Failure('not_found', 'The repository was deleted.')

@@ -6,8 +6,8 @@ import type { Ctx, TaskEnd } from '../core/ctx.ts'
 /** Counts what the server does, for Prometheus. */
 export interface Metrics {
   taskEnded(end: TaskEnd): void
-  /** Counts an answer that is given before Fastify is asked. */
-  watchContent(request: IncomingMessage, response: ServerResponse): void
+  /** Counts an answer that is given before Fastify is asked, under a name for its paths. */
+  watch(request: IncomingMessage, response: ServerResponse, route: string): void
   /** Adds `GET /metrics` and counts every answer of this app. */
   register(app: FastifyInstance): void
 }
@@ -46,13 +46,10 @@ export function openMetrics(ctx: Pick<Ctx, 'db' | 'blobs'>): Metrics {
       ended.inc({ name, state })
       took.observe({ name }, seconds)
     },
-    watchContent(request, response) {
+    watch(request, response, route) {
       const from = performance.now()
       response.once('close', () =>
-        requests.observe(
-          { route: '/pulp/content/*', method: request.method!, status: response.statusCode },
-          (performance.now() - from) / 1000,
-        ),
+        requests.observe({ route, method: request.method!, status: response.statusCode }, (performance.now() - from) / 1000),
       )
     },
     register(app) {

@@ -1,0 +1,127 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { User } from '../../core/auth.ts'
+import type { Ctx } from '../../core/ctx.ts'
+import type { OnDemand } from '../../core/on-demand.ts'
+import type { Stock } from '../content/files.ts'
+import { type Action, type Caller, covers } from './callers.ts'
+import { OciFailure } from './failures.ts'
+import type { ManifestBodies } from './manifests.ts'
+import { beginPlace, findNamespaceOf, type Place, type Places } from './places.ts'
+import { mayBegin, mayPull, mayPush, pushType } from './rights.ts'
+import { isName } from './target.ts'
+import type { Tokens } from './tokens.ts'
+
+/** What answering takes. */
+export interface Desk {
+  ctx: Ctx
+  places: Places
+  /** Undefined where only passwords are taken. */
+  tokens: Tokens | undefined
+  stock: Stock
+  bodies: ManifestBodies
+  onDemand: OnDemand
+  /** When this process last let a repository hold a blob for a while, by both: a client that asks for a blob again and again causes one write. */
+  leased: Map<string, number>
+}
+
+/** A request that is being answered. */
+export interface Exchange {
+  req: IncomingMessage
+  res: ServerResponse
+  query: URLSearchParams
+  caller: Caller
+}
+
+/** The place that somebody reads from. What is absent and what is hidden are answered alike. */
+export async function getReadable(desk: Desk, { caller }: Exchange, name: string): Promise<Place> {
+  requireScope(caller, name, 'pull')
+  const place = await findReadable(desk, caller, name)
+  if (place) return place
+  throw caller.user ? unknownName(name) : new OciFailure('UNAUTHORIZED', 'Log in to see whether this is there.')
+}
+
+/** As getReadable; undefined when it is not there or not theirs to read. */
+export async function findReadable(
+  { ctx, places }: Pick<Desk, 'ctx' | 'places'>,
+  caller: Caller,
+  name: string,
+): Promise<Place | undefined> {
+  if (!covers(caller, name, 'pull')) return undefined
+  const place = await places.find(name)
+  return place && (await mayPull(ctx, caller.user, place)) ? place : undefined
+}
+
+/** A place that is there and whose repository takes what clients push. Throws OciFailure NAME_UNKNOWN where they might begin one. */
+export async function getWritable(desk: Desk, exchange: Exchange, name: string, action: Action = 'push'): Promise<Place> {
+  const place = await findWritable(desk, exchange, name, action)
+  if (!place) throw unknownName(name)
+  return place
+}
+
+/** As getWritable; makes it when it is not there. */
+export async function ensureWritable(desk: Desk, exchange: Exchange, name: string): Promise<Place> {
+  const found = await findWritable(desk, exchange, name, 'push')
+  if (found) return found
+  if (!isName(name)) throw new OciFailure('NAME_INVALID', `${JSON.stringify(name)} cannot be the name of a repository.`)
+  await beginPlace(desk.ctx, name, exchange.caller.user!)
+  const made = await findWritable(desk, exchange, name, 'push')
+  if (!made) throw new OciFailure('DENIED', `${name} cannot be pushed to: its distribution serves no repository.`)
+  return made
+}
+
+/** Undefined: it is not there, and they may make it. */
+async function findWritable(
+  { ctx, places }: Desk,
+  { caller }: Exchange,
+  name: string,
+  action: Action,
+): Promise<Place | undefined> {
+  const { user } = caller
+  if (!user) throw new OciFailure('UNAUTHORIZED', `Log in to ${action} here.`)
+  requireScope(caller, name, action)
+  const place = await places.find(name)
+  if (place) {
+    await requirePush(ctx, user, place)
+    return place
+  }
+  if (!(await mayBegin(ctx, user, name, await findNamespaceOf(ctx.db, name)))) throw denied(name)
+  return undefined
+}
+
+async function requirePush(ctx: Ctx, user: User, place: Place): Promise<void> {
+  if (!(await mayPush(ctx, user, place))) throw denied(place.name)
+  if (place.repository.type !== pushType || place.isPinned)
+    throw new OciFailure('DENIED', `${place.name} cannot be pushed to: what it serves is synced, copied or promoted.`)
+}
+
+function requireScope(caller: Caller, name: string, action: Action): void {
+  if (!covers(caller, name, action))
+    throw new OciFailure('UNAUTHORIZED', `The token is not one to ${action} ${name} with.`, { token: 'insufficient_scope' })
+}
+
+/** Sends a client whose token was never asked for this place to get another. Whether that was granted is not told. */
+export function requireAsked({ access }: Caller, name: string): void {
+  if (access && !access.some((each) => each.type === 'repository' && each.name === name))
+    throw new OciFailure('UNAUTHORIZED', `The token is not one for ${name}.`, { token: 'insufficient_scope' })
+}
+
+const denied = (name: string) => new OciFailure('DENIED', `You may not do this with ${name}.`)
+
+const unknownName = (name: string) => new OciFailure('NAME_UNKNOWN', `There is no repository ${name}.`)
+
+const version = ['Docker-Distribution-Api-Version', 'registry/2.0'] as const
+
+/** Headers of every answer. */
+export const always: readonly string[] = [...version, 'X-Content-Type-Options', 'nosniff']
+
+/** An answer without a body. */
+export function sendEmpty(res: ServerResponse, status: number, headers: readonly string[]): void {
+  res.writeHead(status, [...always, ...headers, ...(status === 204 ? [] : ['Content-Length', '0'])])
+  res.end()
+}
+
+export function sendJson(res: ServerResponse, body: unknown, headers: readonly string[] = [], type = 'application/json'): void {
+  const bytes = Buffer.from(JSON.stringify(body))
+  res.writeHead(200, [...always, 'Content-Type', type, 'Content-Length', String(bytes.length), ...headers])
+  res.end(res.req.method === 'HEAD' ? undefined : bytes)
+}

@@ -1,0 +1,186 @@
+import { sql } from 'kysely'
+import { grantToCreator, type User } from '../../core/auth.ts'
+import type { Ctx } from '../../core/ctx.ts'
+import { modelOf, prnOf } from '../../core/names.ts'
+import { ensureNamespace, findNamespace, namespaceIn } from '../../core/namespaces.ts'
+import { isNameTaken } from '../../core/resources.ts'
+import { insertFirstVersion } from '../../core/versions.ts'
+import { hasCode } from '../../lib/failure.ts'
+import { now } from '../../lib/time.ts'
+import { newUuid } from '../../lib/uuid.ts'
+import type { Db, Tx } from '../../store/database.ts'
+import { OciFailure } from './failures.ts'
+import { containerType, type Guarded, guardedOf, namespaceType, pushType } from './rights.ts'
+import type { Held } from './manifests.ts'
+import type { HeldBlob } from './blobs.ts'
+
+/** What a name of the registry stands for: a distribution and what it serves, as of a change. */
+export interface Place extends Guarded {
+  readonly name: string
+  readonly repository: { readonly id: number; readonly type: string; readonly settings: Record<string, unknown> }
+  /** The version that is served. */
+  readonly version: { readonly repository_id: number; readonly number: number }
+  /** Whether the distribution serves this version for ever, not the repository's latest. */
+  readonly isPinned: boolean
+  readonly contents: Contents
+}
+
+/** What was found in a version. It never changes, so it is remembered however much else does. */
+export interface Contents {
+  /** By tag and by digest. */
+  readonly manifests: Map<string, Held>
+  readonly blobs: Map<string, HeldBlob>
+}
+
+export interface Places {
+  /** The place with this name; undefined also when its distribution serves nothing. */
+  find(name: string): Promise<Place | undefined>
+  /** As find, from memory alone. Undefined also when it would have to look. */
+  recall(name: string): Place | undefined
+}
+
+const mostPlaces = 20_000
+const mostVersions = 5_000
+
+/** Finds places, and remembers them while ctx.changes does not move. */
+export function openPlaces(ctx: Ctx): Places {
+  let places = new Map<string, Place>()
+  let seen = ctx.changes.current()
+  const versions = new Map<string, Contents>()
+
+  function memory(): Map<string, Place> {
+    const change = ctx.changes.current()
+    if (change !== seen || places.size > mostPlaces) {
+      places = new Map()
+      seen = change
+    }
+    return places
+  }
+
+  function contentsOf(repositoryId: number, number: number): Contents {
+    const key = `${repositoryId} ${number}`
+    const contents = versions.get(key) ?? { manifests: new Map(), blobs: new Map() }
+    versions.delete(key)
+    versions.set(key, contents)
+    if (versions.size > mostVersions) versions.delete(versions.keys().next().value!)
+    return contents
+  }
+
+  return {
+    recall: (name) => memory().get(name),
+    async find(name) {
+      const known = memory()
+      const remembered = known.get(name)
+      if (remembered) return remembered
+      const found = await readPlace(ctx, name)
+      if (!found) return undefined
+      const { repository_id, number } = found.version
+      const place = { ...found, contents: contentsOf(repository_id, number) }
+      // What was looked up meanwhile may be of before a change.
+      if (known === memory()) known.set(name, place)
+      return place
+    },
+  }
+}
+
+/** Sets what was found in a version, within bounds. */
+export function rememberIn<V>(map: Map<string, V>, key: string, value: V): void {
+  if (map.size >= 20_000) map.clear()
+  map.set(key, value)
+}
+
+async function readPlace(
+  { db, formats }: Pick<Ctx, 'db' | 'formats'>,
+  name: string,
+): Promise<Omit<Place, 'contents'> | undefined> {
+  const row = await db
+    .selectFrom('distribution')
+    .leftJoin('version as pinned', 'pinned.id', 'distribution.version_id')
+    .innerJoin('repository', (join) =>
+      join.on('repository.id', '=', ({ fn }) => fn.coalesce('distribution.repository_id', 'pinned.repository_id')),
+    )
+    .leftJoin('namespace', (join) => join.on('namespace.type', '=', namespaceType).on('namespace.name', '=', namespaceIn(name)))
+    .select(['distribution.uuid', 'distribution.settings', 'distribution.version_id', 'repository.id', 'repository.type'])
+    .select(['repository.settings as repositorySettings', 'namespace.uuid as namespaceUuid'])
+    .select(({ fn }) =>
+      fn
+        .coalesce('pinned.number', sql<number>`(select max(number) from version where version.repository_id = repository.id)`)
+        .as('number'),
+    )
+    .where('distribution.base_path', '=', name)
+    .where('distribution.type', '=', containerType)
+    .executeTakeFirst()
+  if (!row || row.number === null) return undefined
+  const { id, type, repositorySettings, namespaceUuid } = row
+  return {
+    name,
+    ...guardedOf(formats, row, namespaceUuid === null ? undefined : { uuid: namespaceUuid }),
+    repository: { id, type, settings: JSON.parse(repositorySettings) },
+    version: { repository_id: id, number: Number(row.number) },
+    isPinned: row.version_id !== null,
+  }
+}
+
+export function findNamespaceOf(db: Db, name: string) {
+  return findNamespace(db, namespaceType, namespaceIn(name))
+}
+
+/**
+ * Makes what a first push needs: namespace, repository and distribution, private, and the pusher owns what is new. Nothing happens when
+ * somebody else just made it. Throws OciFailure DENIED when the name is taken by something that cannot be pushed to.
+ */
+export async function beginPlace(ctx: Ctx, name: string, user: User): Promise<void> {
+  const insert = () => ctx.db.transaction().execute((tx) => insertPlace(tx, ctx.formats, name, user))
+  // On PostgreSQL two first pushes may come at once: the later one finds what the other has made.
+  await insert().catch((error: unknown) => {
+    if (!hasCode(error, '23505')) throw error
+    return insert()
+  })
+  ctx.changes.bump()
+}
+
+async function insertPlace(tx: Tx, formats: Ctx['formats'], name: string, user: User): Promise<void> {
+  await ensureNamespace(tx, formats, namespaceType, namespaceIn(name), user.id)
+  const there = await tx.selectFrom('distribution').select('type').where('base_path', '=', name).executeTakeFirst()
+  if (there?.type === containerType) return
+  if (there || (await isNameTaken(tx, 'distribution', name, -1)) || (await isNameTaken(tx, 'repository', name, -1)))
+    throw new OciFailure('DENIED', `${name} cannot be pushed to: the name is taken by something else.`)
+  const at = now()
+  const named = { name, labels: '{}', created: at, updated: at }
+  const repository = await tx
+    .insertInto('repository')
+    .values({
+      ...named,
+      uuid: newUuid(),
+      type: pushType,
+      settings: '{}',
+      description: null,
+      remote_id: null,
+      retain_versions: null,
+      autopublish: 0,
+      next_version: 1,
+      last_sync: null,
+    })
+    .returning('id')
+    .executeTakeFirstOrThrow()
+  await insertFirstVersion(tx, repository.id)
+  const distribution = await tx
+    .insertInto('distribution')
+    .values({
+      ...named,
+      uuid: newUuid(),
+      type: containerType,
+      settings: JSON.stringify({ private: true }),
+      base_path: name,
+      guard_id: null,
+      repository_id: repository.id,
+      version_id: null,
+      publication_id: null,
+      hidden: 0,
+      content_changed: at,
+    })
+    .returning('uuid')
+    .executeTakeFirstOrThrow()
+  const prn = prnOf(formats, 'distribution', { uuid: distribution.uuid, type: containerType })
+  await grantToCreator(tx, user.id, [`${modelOf(formats, 'distribution', containerType)}_owner`], prn)
+}

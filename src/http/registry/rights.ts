@@ -1,0 +1,93 @@
+import { isAllowed, isAllowedFast, scopeOf, type User } from '../../core/auth.ts'
+import type { Ctx } from '../../core/ctx.ts'
+import { prnOf } from '../../core/names.ts'
+import { isAllowedIn, namespaceIn } from '../../core/namespaces.ts'
+
+/*
+ * Who may do what with container distributions: for the registry and for the REST API. A right is held on everything, on the distribution,
+ * or on the namespace that it lies in. Who has no right on what is private learns nothing of it: what is absent and what is hidden are
+ * answered alike.
+ */
+
+type Ask = Pick<Ctx, 'db' | 'changes'>
+
+/** What the rights on a distribution hang on. */
+export interface Guarded {
+  readonly prn: string
+  readonly namespacePrn: string | undefined
+  readonly isPrivate: boolean
+}
+
+export const containerType = 'container.container'
+export const pushType = 'container.container-push'
+export const namespaceType = 'container.namespace'
+
+const permissions = {
+  pull: 'container.pull_containerdistribution',
+  push: 'container.push_containerdistribution',
+  add: 'container.add_containerdistribution',
+  view: 'container.view_containerdistribution',
+  addNamespace: 'container.add_containernamespace',
+} as const
+
+/** `settings` are the distribution's, as JSON; `namespace` is the one that its path lies in. */
+export function guardedOf(
+  formats: Ctx['formats'],
+  distribution: { uuid: string; settings: string },
+  namespace: { uuid: string } | undefined,
+): Guarded {
+  return {
+    prn: prnOf(formats, 'distribution', { uuid: distribution.uuid, type: containerType }),
+    namespacePrn: namespace && prnOf(formats, 'namespace', { uuid: namespace.uuid, type: namespaceType }),
+    isPrivate: JSON.parse(distribution.settings)['private'] === true,
+  }
+}
+
+export async function mayPull(ctx: Ask, user: User | undefined, guarded: Guarded): Promise<boolean> {
+  return !guarded.isPrivate || (user !== undefined && isAllowedIn(ctx, user, permissions.pull, guarded.prn, guarded.namespacePrn))
+}
+
+/** As mayPull, from memory alone. Undefined when it would have to look. */
+export function mayPullFast(ctx: Pick<Ctx, 'changes'>, user: User | undefined, guarded: Guarded): boolean | undefined {
+  if (!guarded.isPrivate) return true
+  if (user === undefined) return false
+  const { prn, namespacePrn } = guarded
+  const onObject = isAllowedFast(ctx, user, permissions.pull, prn)
+  if (onObject !== false || namespacePrn === undefined) return onObject
+  return isAllowedFast(ctx, user, permissions.pull.replace('.', '.namespace_'), namespacePrn)
+}
+
+/** Whether a user may see that a distribution is there, and its settings. */
+export async function mayView(ctx: Ask, user: User | undefined, guarded: Guarded): Promise<boolean> {
+  return !guarded.isPrivate || (user !== undefined && isAllowedIn(ctx, user, permissions.view, guarded.prn, guarded.namespacePrn))
+}
+
+/** Whether a user may push to a distribution, and delete from it. */
+export async function mayPush(ctx: Ask, user: User, guarded: Guarded): Promise<boolean> {
+  return isAllowedIn(ctx, user, permissions.push, guarded.prn, guarded.namespacePrn)
+}
+
+/** Whether a user may make a distribution at a path by pushing to it; `namespace` is the one that the path lies in, if it is there. */
+export async function mayBegin(
+  ctx: Ask & Pick<Ctx, 'formats'>,
+  user: User,
+  path: string,
+  namespace: { uuid: string } | undefined,
+): Promise<boolean> {
+  if (user.username === namespaceIn(path)) return true
+  if (!namespace) return isAllowed(ctx, user, permissions.addNamespace)
+  const prn = prnOf(ctx.formats, 'namespace', { uuid: namespace.uuid, type: namespaceType })
+  return (
+    (await isAllowedIn(ctx, user, permissions.add, undefined, prn)) && isAllowedIn(ctx, user, permissions.push, undefined, prn)
+  )
+}
+
+/** The distributions that a user may pull beside the public ones: all, or those on a list or in the namespaces on one, as PRNs. */
+export async function pullable(ctx: Ask, user: User | undefined): Promise<'all' | ReadonlySet<string>> {
+  if (!user) return new Set()
+  const own = await scopeOf(ctx, user, permissions.pull)
+  if (own === 'all') return 'all'
+  const below = await scopeOf(ctx, user, permissions.pull.replace('.', '.namespace_'))
+  // A permission on namespaces that is held on all of them is one on everything that lies below.
+  return below === 'all' ? 'all' : new Set([...own, ...below])
+}
