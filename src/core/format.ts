@@ -9,21 +9,16 @@ import type { Access, Upstream } from './fetch.ts'
 export interface Format {
   /** Folder, Pulp app label and URL segment: `rpm`, `file`. */
   readonly name: string
-  /** What names Pulp has for it. `type` is the second URL segment (`repositories/<name>/<type>/`); `model` prefixes class names (`RpmRepository`). */
-  readonly pulp: {
-    type: string
-    model: string
-    version: string
-    package: string
-    module: string
-    tasks: { sync: string }
-  }
-  /** Further types of its resources beside `pulp.type`, each with its model: `container-push: 'ContainerPush'`. */
-  readonly variants?: Readonly<Record<string, string>>
+  /** What Pulp calls it: in its list of versions, and its modules in task names. */
+  readonly pulp: { version: string; package: string; module: string }
+  /** The types of each kind of resource, the usual one first: `repositories/<name>/<type>/`. */
+  readonly repositories: readonly RepositoryType[]
+  readonly remotes: readonly ResourceType[]
+  readonly distributions: readonly DistributionType[]
+  /** The first segment of its base paths is a thing of its own, on which roles hold for all that lies below; see core/namespaces.ts. */
+  readonly namespaces?: NamespaceType
   /** The kinds of content, in the order in which versions list them. */
   readonly contentTypes: readonly ContentType[]
-  /** Fields that users set beyond the base fields of each kind of resource. */
-  readonly fields: { repository: Fields; remote: Fields; distribution: Fields; sync: Fields }
   /** Checks a request body beyond its fields, throwing Failure invalid; `sync` sees its repository's settings. */
   check?(
     what: 'repository' | 'remote' | 'publication' | 'sync',
@@ -41,7 +36,7 @@ export interface Format {
   /** Reads one uploaded file and describes it as content. Throws Failure invalid when it is not what it should be. */
   inspect?(upload: Uploaded): Promise<Described[]>
 
-  /** What becomes of content that the upstream does not have (any more), from the values of `fields.sync`. `complete` also keeps its publication. */
+  /** What becomes of content that the upstream does not have (any more), from the values of the sync's fields. `complete` also keeps its publication. */
   syncMode?(settings: Record<string, unknown>): 'additive' | 'mirror' | 'complete'
   /** How versions are published. Without it there are no publications: distributions serve versions. */
   readonly publications?: Publications
@@ -66,8 +61,113 @@ export interface Format {
   readonly servesVersions?: 'files' | 'protocol'
   /** Endpoints of its own, beyond the generic ones. */
   readonly actions?: readonly FormatAction[]
-  /** Where its permissions and built-in roles differ from those of Pulp's own plugins; see core/roles.ts. */
+  /** Permissions and built-in roles that it has beyond those of its resources; see core/roles.ts. */
   readonly roles?: FormatRoles
+}
+
+/** A type of resource: its names in Pulp, its fields, and where its permissions and roles differ from the usual. */
+export interface ResourceType {
+  /** Second segment of its URLs, and what follows the format in the type column: `pull-through`. */
+  readonly type: string
+  /** What its class names begin with: `ContainerPullThrough` in `ContainerPullThroughRemote`. */
+  readonly model: string
+  /** Fields that users set beyond the base ones of its kind. */
+  readonly fields: Fields
+  /** What its owner may do beyond add, change, delete, manage_roles and view; `*` is its model. */
+  readonly owner?: readonly string[]
+  /** Roles beyond creator, owner and viewer, or other permissions for those; none takes one away. */
+  readonly roles?: Readonly<Record<string, readonly string[]>>
+}
+
+export interface RepositoryType extends ResourceType {
+  /** It is filled from remotes of its own type, by this task (with Pulp's name) and these fields of the request. */
+  readonly sync?: { readonly task: string; readonly fields: Fields }
+  /** What its `modify/` takes: any content. Absent where content hangs together: then there are actions. */
+  readonly modify?: boolean
+  readonly actions?: readonly RepositoryAction[]
+  /** Pushes make it, and it goes with its distribution: it is neither made nor deleted by itself, and whoever has rights on that distribution has them on it. */
+  readonly pushed?: boolean
+  /** The permissions for what is done with it, where they are not called after it: `modify: 'modify_content_*'`. */
+  readonly rights?: Readonly<Partial<Record<RepositoryRight, string>>>
+}
+
+export type RepositoryRight = 'modify' | 'sync' | 'repair' | 'delete_version' | 'build_image'
+
+export interface DistributionType extends ResourceType {
+  /** It is a place for others that are made below it when they are asked for, from this type of remote, instead of serving something itself. */
+  readonly pullsThrough?: string
+  /** Its paths may lie above and below those of others. Otherwise they may not: Pulp's clients would not know which is meant. */
+  readonly nests?: boolean
+  /** Fields of answers that are made of its path, and what they are. `host` is the server as the client sees it. */
+  readonly shown?: Fields
+  show?(distribution: { base_path: string }, host: string): Record<string, unknown>
+  /** What a base path must be beyond a clean path. Throws Failure invalid. */
+  checkPath?(path: string): void
+}
+
+export interface NamespaceType {
+  /** Below the API's root: `pulp_container/namespaces`. */
+  readonly path: string
+  readonly model: string
+  readonly owner: readonly string[]
+  readonly roles: Readonly<Record<string, readonly string[]>>
+}
+
+/**
+ * Something that a repository's content is changed by, at `<repository>/<name>/`. It says what comes and what goes; the core does that in
+ * one transaction, in which it asks once more: the request is refused at once with what the format throws, or its task fails with it.
+ */
+export interface RepositoryAction {
+  /** Last segment of its URL, and last part of its operation id: `copy_tags`. */
+  readonly name: string
+  readonly summary: string
+  /** Component of its body in the document. */
+  readonly schema: string
+  readonly fields: Fields
+  /** A field that names content: its hrefs, or `*` for all of it. */
+  readonly units?: string
+  /** Takes `source_repository` or `source_repository_version`, of these types. */
+  readonly sources?: readonly string[]
+  /** Pulp's name of the task. */
+  readonly task: string
+  readonly right: RepositoryRight
+  /** What the document says instead of 202, where Pulp's is wrong. */
+  readonly documented?: { status: number; schema: string; fields: Fields }
+  plan(request: ActionRequest): Promise<ContentChange>
+}
+
+export interface ActionRequest {
+  readonly fields: Readonly<Record<string, unknown>>
+  /** What `units` names. */
+  readonly units: '*' | readonly number[]
+  /** The newest version of the repository, and the version that is copied from. */
+  readonly target: ContentPlace
+  readonly source: ContentPlace | undefined
+  readonly repository: RepositorySettings
+}
+
+/** One version, to look for units in. */
+export interface ContentPlace {
+  /** As Pulp names it in messages: `<Repository: name; Version: 3>`. */
+  readonly title: string
+  /** Ids of what it holds of a type; only what has one of these names, keys, or values of a member of meta. */
+  find(
+    type: string,
+    by?: { names?: readonly string[]; keys?: readonly string[]; meta?: Readonly<Record<string, readonly string[]>> },
+  ): Promise<number[]>
+}
+
+/** What becomes of a repository. */
+export interface ContentChange {
+  /** Units that come, with all that belongs to them where they are: in `from`, or else wherever the caller may see them. */
+  readonly add?: readonly number[]
+  readonly from?: 'source' | 'target'
+  /** Units that are made and come alone. */
+  readonly put?: readonly Described[]
+  /** Units that go, `*` for all of them. */
+  readonly remove?: '*' | readonly number[]
+  /** What they are made of goes with them unless something else needs it, and they stay as long as something else is made of them. */
+  readonly deep?: boolean
 }
 
 export interface Publications {
@@ -84,9 +184,7 @@ export interface Publications {
 }
 
 export interface FormatRoles {
-  /** What may be done with a repository beyond add, change, delete, manage_roles and view; `*` is its model. Default: `modify_*`, `repair_*`, `sync_*`. */
-  readonly repository?: readonly string[]
-  /** Models of remotes beyond the usual one, lower-cased: `ulnremote`. */
+  /** Models of remotes beyond those that it has here, lower-cased: `ulnremote`. */
   readonly remotes?: readonly string[]
   /** Whether there are `<format>.admin` and `<format>.viewer`, over all its models. */
   readonly overall?: boolean
@@ -103,11 +201,25 @@ export interface ContentType {
   readonly fields: Fields
   /** How many files such content brings: Pulp shows `artifact` for one, `artifacts` for many, neither for none. */
   readonly files: 'one' | 'many' | 'none'
+  /** Whether answers show the digests of the one file; they do by default. */
+  readonly showsDigests?: boolean
+  /** Fields that name other content, by its type and by its keys in a member of meta: answers have its hrefs. */
+  readonly links?: Readonly<Record<string, { type: string; member: string; many?: boolean }>>
   /** Members of `meta` that can be filtered by; `as` names another member than the filter's own name. `index` those that pick few units out of many; `enum` what `exact` takes. */
   readonly filters: Readonly<
     Record<
       string,
-      { type?: 'text' | 'number'; as?: string; index?: boolean; enum?: readonly string[]; lookups: readonly Lookup[] }
+      {
+        type?: 'text' | 'number' | 'boolean'
+        as?: string
+        index?: boolean
+        enum?: readonly string[]
+        /** `exact` takes several values, of which one must fit: repeated, or joined by commas. */
+        several?: 'repeated' | 'joined'
+        /** It is a member of what this link names, not of the unit itself. */
+        through?: string
+        lookups: readonly Lookup[]
+      }
     >
   >
   /** Fields of meta that `ordering` takes beyond the base ones (with Pulp's names). */
@@ -132,7 +244,22 @@ export interface ContentType {
 }
 
 /** `exact` filters by equality; the others are Pulp's suffixes. */
-export type Lookup = 'exact' | 'in' | 'ne' | 'contains' | 'icontains' | 'startswith' | 'lt' | 'lte' | 'gt' | 'gte' | 'range'
+export type Lookup =
+  | 'exact'
+  | 'in'
+  | 'ne'
+  | 'contains'
+  | 'icontains'
+  | 'iexact'
+  | 'startswith'
+  | 'istartswith'
+  | 'regex'
+  | 'iregex'
+  | 'lt'
+  | 'lte'
+  | 'gt'
+  | 'gte'
+  | 'range'
 
 export type Fields = Readonly<Record<string, Field>>
 
@@ -155,6 +282,8 @@ export interface Field {
   /** Members of an `object`, where they are fixed. */
   properties?: Fields
   pattern?: string
+  /** What is said of a text that does not fit the pattern. */
+  patternProblem?: string
   /** For `href`: the kinds of resource it may name, as in `remote` or `remote:rpm.rpm`. */
   to?: string
   /** A string that is never shown again: stored among the secrets, listed in hidden_fields. */
@@ -169,10 +298,10 @@ export interface RepositorySettings {
 }
 
 export interface SyncOptions {
-  /** Values of `fields.sync`, with defaults filled in. */
+  /** Values of the fields of its repository type's `sync`, with defaults filled in. */
   settings: Record<string, unknown>
   repository: RepositorySettings
-  /** Values of `fields.remote`. */
+  /** Values of the fields of its remote type. */
   remote: Record<string, unknown>
   policy: 'immediate' | 'on_demand' | 'streamed'
   access: Access

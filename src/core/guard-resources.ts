@@ -51,6 +51,24 @@ export async function createGuard(ctx: Act, type: string, values: GuardValues, u
   return guard
 }
 
+/** The guard of content that is reached by signed links only; made when there is none. */
+export async function ensureRedirectGuard(tx: Tx): Promise<number> {
+  const name = 'content redirect'
+  const find = () => tx.selectFrom('guard').select('id').where('name', '=', name).executeTakeFirst()
+  const known = await find()
+  if (known) return known.id
+  const time = now()
+  const settings = JSON.stringify({ secret: randomBytes(32).toString('hex') })
+  const values = { uuid: newUuid(), type: 'core.content_redirect', name, description: null, labels: '{}', settings }
+  const made = await tx
+    .insertInto('guard')
+    .values({ ...values, created: time, updated: time })
+    .onConflict((conflict) => conflict.doNothing())
+    .returning('id')
+    .executeTakeFirst()
+  return (made ?? (await find())!).id
+}
+
 /** Changes what is given; settings one by one. Throws Failure invalid as createGuard. */
 export async function updateGuard(ctx: Act, guard: Row<'guard'>, changes: Partial<GuardValues>): Promise<Row<'guard'>> {
   const { name, description, settings } = changes

@@ -1,4 +1,5 @@
 import type { Ctx } from './ctx.ts'
+import type { DistributionType, Format, RepositoryType, ResourceType } from './format.ts'
 
 /** Tables whose rows have names outside: PRNs here, hrefs in http/pulp. */
 export type Kind =
@@ -40,6 +41,38 @@ const coreModels: Partial<Record<Kind, string>> = {
   domain: 'core.domain',
 }
 
+const typesOf: Partial<Record<Kind, (format: Format) => readonly ResourceType[]>> = {
+  repository: ({ repositories }) => repositories,
+  remote: ({ remotes }) => remotes,
+  distribution: ({ distributions }) => distributions,
+  // What is published is of the usual type.
+  publication: ({ repositories }) => repositories,
+}
+
+/** A type of resource of a format by the name that it has there: what follows the dot in the type column. */
+function typeNamed(format: Format, kind: Kind, name: string): ResourceType {
+  const found = typesOf[kind]?.(format).find(({ type }) => type === name)
+  if (!found) throw new Error(`no ${kind} type ${name} of ${format.name}`)
+  return found
+}
+
+/** The type that a repository's row names. */
+export function repositoryTypeOf(formats: Ctx['formats'], type: string): RepositoryType {
+  return typeOfRow(formats, 'repository', type)
+}
+
+/** The type that a distribution's row names. */
+export function distributionTypeOf(formats: Ctx['formats'], type: string): DistributionType {
+  return typeOfRow(formats, 'distribution', type)
+}
+
+function typeOfRow(formats: Ctx['formats'], kind: Kind, type: string): ResourceType {
+  const [app, name = ''] = type.split('.')
+  const format = formats.find((each) => each.name === app)
+  if (!format) throw new Error(`no format for ${kind} of type ${type}`)
+  return typeNamed(format, kind, name)
+}
+
 /** Pulp's model of a row, lower-cased: `rpm.rpmrepository`, `core.rbaccontentguard`. `type` is the row's type column where it has one. */
 export function modelOf(formats: Ctx['formats'], kind: Kind, type = ''): string {
   const fixed = coreModels[kind]
@@ -48,8 +81,8 @@ export function modelOf(formats: Ctx['formats'], kind: Kind, type = ''): string 
   if (kind === 'guard') return `core.${guardModels[type]}`
   const format = formats.find((each) => each.name === app)
   if (!format) throw new Error(`no format for ${kind} of type ${type}`)
-  if (kind === 'namespace') return `${app}.${format.pulp.model.toLowerCase()}namespace`
-  if (kind !== 'content') return `${app}.${(format.variants?.[name] ?? format.pulp.model).toLowerCase()}${kind}`
+  if (kind === 'namespace') return `${app}.${format.namespaces!.model.toLowerCase()}`
+  if (kind !== 'content') return `${app}.${typeNamed(format, kind, name).model.toLowerCase()}${kind}`
   const contentType = format.contentTypes.find((each) => each.name === name)
   if (!contentType) throw new Error(`no content type ${type}`)
   return `${app}.${contentType.model.toLowerCase()}`

@@ -2,7 +2,7 @@ import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import type { Db, Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
-import { forgetObject, grantToCreator, isAllowed, type User } from './auth.ts'
+import { grantToCreator, isAllowed, type User } from './auth.ts'
 import type { Ctx } from './ctx.ts'
 import { modelOf, prnOf } from './names.ts'
 
@@ -40,12 +40,6 @@ export async function ensureNamespace(
   if (!made) return (await findNamespace(tx, type, name))!
   await grantToCreator(tx, userId, [`${modelOf(formats, 'namespace', type)}_owner`], prnOf(formats, 'namespace', made))
   return made
-}
-
-/** Deletes a namespace that nothing lies in any more, and the roles on it. */
-export async function deleteNamespace(tx: Tx, formats: Ctx['formats'], namespace: Row<'namespace'>): Promise<void> {
-  await tx.deleteFrom('namespace').where('id', '=', namespace.id).execute()
-  await forgetObject(tx, prnOf(formats, 'namespace', namespace))
 }
 
 /** Whether a user holds a permission on everything, on the object, or through the namespace that it lies in. */

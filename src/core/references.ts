@@ -8,7 +8,8 @@ import type { Row } from '../store/schema.ts'
  * goes with it when nothing else needs it. What only says something about a unit (a signature) comes along where it is.
  */
 
-type Place = Pick<Row<'version'>, 'repository_id' | 'number'>
+/** A version of a repository. */
+export type Place = Pick<Row<'version'>, 'repository_id' | 'number'>
 
 /** These units and all that belongs to them in a version: what they are made of, and what says something about any of that. */
 export async function withReferences(db: Db, ids: Iterable<number>, place: Place): Promise<number[]> {
@@ -70,6 +71,38 @@ export async function namesOfWhole(db: Db, id: number, among: ReadonlySet<number
     last = next.map((each) => each.id)
   }
   return [...names].sort()
+}
+
+/** Those of these units of a version that something else there is made of, which is not among them and stays: directly or by others of them. */
+export async function keptByOthers(db: Db, ids: readonly number[], place: Place): Promise<Set<number>> {
+  const { rows } = await sql<{ id: number; holder: number }>`
+    select target.id, holder.content_id as holder from ${idRows(db, ids)} as i cross join content target
+    join reference holder on holder.type = target.type and holder.key = target.key and holder.about = 0
+    where target.id = i.id and ${isIn(place, sql`holder.content_id`)}`.execute(db)
+  const going = new Set(ids)
+  const kept = new Set<number>()
+  for (let before = -1; before < kept.size; ) {
+    before = kept.size
+    for (const { id, holder } of rows) if (!going.has(holder) || kept.has(holder)) kept.add(id)
+  }
+  return kept
+}
+
+/** What a version has to say of nothing but these units: it has no name, nothing else is made of it, and all that it is about is among them. */
+export async function leavingAbout(db: Db, ids: readonly number[], place: Place): Promise<number[]> {
+  const gone = idRows(db, ids)
+  const { rows } = await sql<{ id: number }>`
+    select distinct teller.id from ${gone} as i cross join content target
+    join reference on reference.type = target.type and reference.key = target.key and reference.about = 1
+    join content teller on teller.id = reference.content_id
+    where target.id = i.id and teller.name is null and ${isIn(place, sql`teller.id`)}
+      and teller.id not in (select id from ${gone} as g)
+      and not exists (select 1 from reference holder where holder.type = teller.type and holder.key = teller.key and holder.about = 0
+        and ${isIn(place, sql`holder.content_id`)} and holder.content_id not in (select id from ${gone} as g))
+      and not exists (select 1 from reference other join content subject on subject.type = other.type and subject.key = other.key
+        where other.content_id = teller.id and other.about = 1 and ${isIn(place, sql`subject.id`)}
+        and subject.id not in (select id from ${gone} as g))`.execute(db)
+  return rows.map(({ id }) => id)
 }
 
 function isIn({ repository_id, number }: Place, id: RawBuilder<unknown>): RawBuilder<boolean> {

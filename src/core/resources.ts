@@ -7,7 +7,9 @@ import type { Db, Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { forgetObject, grantToCreator } from './auth.ts'
 import type { Ctx } from './ctx.ts'
-import { modelOf, prnOf } from './names.ts'
+import { ensureRedirectGuard } from './guard-resources.ts'
+import { distributionTypeOf, modelOf, prnOf, repositoryTypeOf } from './names.ts'
+import { ensureNamespace, namespaceIn } from './namespaces.ts'
 import type { Job, Work } from './tasks.ts'
 import { insertFirstVersion } from './versions.ts'
 
@@ -46,6 +48,8 @@ export interface DistributionValues extends Named {
   repository_id?: number | null
   version_id?: number | null
   publication_id?: number | null
+  remote_id?: number | null
+  made_by_id?: number | null
   hidden?: boolean
 }
 
@@ -61,7 +65,17 @@ export type ResourceKind = keyof ValuesOf
 const columns: { [K in ResourceKind]: readonly (keyof ValuesOf[K])[] } = {
   repository: ['name', 'description', 'remote_id', 'retain_versions', 'autopublish'],
   remote: ['name', 'url', 'policy'],
-  distribution: ['name', 'base_path', 'guard_id', 'repository_id', 'version_id', 'publication_id', 'hidden'],
+  distribution: [
+    'name',
+    'base_path',
+    'guard_id',
+    'repository_id',
+    'version_id',
+    'publication_id',
+    'remote_id',
+    'made_by_id',
+    'hidden',
+  ],
 }
 
 /** Makes one and gives its creator the owner's role on it. Throws Failure invalid for a name or path that is taken. */
@@ -72,21 +86,47 @@ export async function createResource<K extends ResourceKind>(
   values: ValuesOf[K],
   userId: number | null,
 ): Promise<Row<K>> {
-  const at = now()
-  const row = await ctx.db.transaction().execute(async (tx) => {
-    await checkUnique(tx, kind, values)
-    const created = await tx
-      .insertInto(kind)
-      .values({ ...defaultsOf(kind, at), ...rowOf(kind, values, {}), uuid: newUuid(), type, created: at, updated: at } as never)
-      .returningAll()
-      .executeTakeFirstOrThrow()
-    const stored = created as unknown as Row<'repository'>
-    if (kind === 'repository') await insertFirstVersion(tx, stored.id)
-    await grantToCreator(tx, userId, ownerRoles(ctx, kind, type), prnOf(ctx.formats, kind, stored))
-    return created
-  })
+  const row = await ctx.db.transaction().execute((tx) => insertResource(tx, ctx.formats, kind, type, values, userId))
   ctx.changes.bump()
   return row
+}
+
+/** As createResource, as a part of a transaction. Bump ctx.changes after it. */
+export async function insertResource<K extends ResourceKind>(
+  tx: Tx,
+  formats: Ctx['formats'],
+  kind: K,
+  type: string,
+  values: ValuesOf[K],
+  userId: number | null,
+): Promise<Row<K>> {
+  const at = now()
+  await checkUnique(tx, formats, kind, type, values)
+  const whole = kind === 'distribution' ? await inNamespace(tx, formats, type, values, userId) : values
+  const created = await tx
+    .insertInto(kind)
+    .values({ ...defaultsOf(kind, at), ...rowOf(kind, whole, {}), uuid: newUuid(), type, created: at, updated: at } as never)
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  const stored = created as unknown as Row<'repository'>
+  if (kind === 'repository') await insertFirstVersion(tx, stored.id)
+  const prn = prnOf(formats, kind, stored)
+  await grantToCreator(tx, userId, [`${modelOf(formats, kind, type)}_owner`], prn)
+  return created
+}
+
+/** Where paths lie in namespaces, there is one for each distribution, and its content has a guard for links. */
+async function inNamespace(
+  tx: Tx,
+  formats: Ctx['formats'],
+  type: string,
+  values: Partial<DistributionValues>,
+  userId: number | null,
+): Promise<Partial<DistributionValues>> {
+  const [app] = type.split('.')
+  if (!formats.find(({ name }) => name === app)?.namespaces || values.base_path === undefined) return values
+  await ensureNamespace(tx, formats, `${app}.namespace`, namespaceIn(values.base_path), userId)
+  return { ...values, guard_id: values.guard_id ?? (await ensureRedirectGuard(tx)) }
 }
 
 /** Changes what `changes` names. Throws Failure not_found when it is gone, invalid as createResource does. */
@@ -95,10 +135,12 @@ export async function updateResource<K extends ResourceKind>(
   kind: K,
   id: number,
   changes: Partial<ValuesOf[K]>,
+  userId: number | null = null,
 ): Promise<void> {
   await ctx.db.transaction().execute(async (tx) => {
     const row = await getRow(tx, kind, id)
-    await checkUnique(tx, kind, changes, id)
+    await checkUnique(tx, ctx.formats, kind, row.type, changes, id)
+    if (kind === 'distribution') await inNamespace(tx, ctx.formats, row.type, changes, userId)
     const values = rowOf(kind, changes, row)
     const at = now()
     const served = kind === 'distribution' && changesServing(row, values) ? { content_changed: at } : {}
@@ -112,23 +154,54 @@ export async function updateResource<K extends ResourceKind>(
   ctx.changes.bump()
 }
 
-/** Deletes one; a repository takes its versions and publications with it. Nothing happens when it is gone already. */
+/**
+ * Deletes one; a repository takes its versions and publications with it, a distribution the repository that pushes made for it. Nothing
+ * happens when it is gone already.
+ */
 export async function deleteResource(ctx: Act, kind: ResourceKind | 'publication', id: number): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
-    const row = await tx
-      .selectFrom(kind as 'repository')
-      .select(['id', 'uuid', 'type'])
-      .where('id', '=', id)
-      .executeTakeFirst()
-    if (!row) return
-    if (kind === 'repository') await releaseRepository(tx, id)
-    await tx
-      .deleteFrom(kind as 'repository')
-      .where('id', '=', id)
-      .execute()
-    await forgetObject(tx, prnOf(ctx.formats, kind, row))
-  })
+  await ctx.db.transaction().execute((tx) => removeResource(tx, ctx.formats, kind, id))
   ctx.changes.bump()
+}
+
+/** As deleteResource, as a part of a transaction. */
+export async function removeResource(
+  tx: Tx,
+  formats: Ctx['formats'],
+  kind: ResourceKind | 'publication',
+  id: number,
+): Promise<void> {
+  const row = await tx
+    .selectFrom(kind as 'repository')
+    .select(['id', 'uuid', 'type'])
+    .where('id', '=', id)
+    .executeTakeFirst()
+  if (!row) return
+  const pushed = kind === 'distribution' ? await pushedTo(tx, formats, id) : undefined
+  if (kind === 'distribution')
+    for (const made of await tx.selectFrom('distribution').select('id').where('made_by_id', '=', id).execute())
+      await removeResource(tx, formats, kind, made.id)
+  if (kind === 'repository') await releaseRepository(tx, id)
+  await tx
+    .deleteFrom(kind as 'repository')
+    .where('id', '=', id)
+    .execute()
+  await forgetObject(tx, prnOf(formats, kind, row))
+  if (pushed) await removeResource(tx, formats, 'repository', pushed.id)
+}
+
+/** The repository that pushes through this distribution made. */
+export async function pushedTo(
+  db: Db,
+  formats: Ctx['formats'],
+  distributionId: number,
+): Promise<{ id: number; uuid: string; type: string } | undefined> {
+  const row = await db
+    .selectFrom('distribution')
+    .innerJoin('repository', 'repository.id', 'distribution.repository_id')
+    .select(['repository.id', 'repository.uuid', 'repository.type'])
+    .where('distribution.id', '=', distributionId)
+    .executeTakeFirst()
+  return row && repositoryTypeOf(formats, row.type).pushed ? row : undefined
 }
 
 /** Sets labels, or takes one away where its value is undefined. */
@@ -157,14 +230,16 @@ export async function setLabels(
  */
 export async function checkUnique(
   db: Db,
+  formats: Ctx['formats'],
   kind: ResourceKind,
+  type: string,
   values: { name?: string; base_path?: string },
   id = -1,
 ): Promise<void> {
   if (values.name !== undefined && (await isNameTaken(db, kind, values.name, id)))
     throw new Failure('invalid', 'This field must be unique.', { field: 'name' })
   if (values.base_path === undefined) return
-  const other = await findOverlap(db, values.base_path, id)
+  const other = await findOverlap(db, formats, type, values.base_path, id)
   if (other?.base_path === values.base_path) throw new Failure('invalid', 'This field must be unique.', { field: 'base_path' })
   if (other) throw new Failure('invalid', `Overlaps with existing distribution '${other.name}'`, { field: 'base_path' })
 }
@@ -181,10 +256,20 @@ export async function isNameTaken(db: Db, kind: ResourceKind, name: string, id: 
   return other !== undefined
 }
 
-/** A distribution whose base path is this one, above it or below it. Ranges of the index on base_path, however many there are. */
-export async function findOverlap(db: Db, path: string, id: number): Promise<{ name: string; base_path: string } | undefined> {
+/**
+ * A distribution whose base path is this one, above it or below it; one of a type that nests only minds its own path. Ranges of the index on
+ * base_path, however many there are.
+ */
+export async function findOverlap(
+  db: Db,
+  formats: Ctx['formats'],
+  type: string,
+  path: string,
+  id: number,
+): Promise<{ name: string; base_path: string } | undefined> {
+  const nests = distributionTypeOf(formats, type).nests === true
   const segments = path.split('/')
-  const above = segments.map((_, index) => segments.slice(0, index + 1).join('/'))
+  const above = nests ? [path] : segments.map((_, index) => segments.slice(0, index + 1).join('/'))
   const found = await db
     .selectFrom('distribution')
     .select(['name', 'base_path'])
@@ -193,7 +278,7 @@ export async function findOverlap(db: Db, path: string, id: number): Promise<{ n
     .orderBy('base_path', 'desc')
     .limit(1)
     .executeTakeFirst()
-  if (found) return found
+  if (found || nests) return found
   return db
     .selectFrom('distribution')
     .select(['name', 'base_path'])
@@ -207,8 +292,6 @@ export async function findOverlap(db: Db, path: string, id: number): Promise<{ n
 function below(path: string): Expression<SqlBool> {
   return sql`base_path >= ${`${path}/`} and base_path < ${`${path}0`}`
 }
-
-const ownerRoles = (ctx: Act, kind: ResourceKind, type: string) => [`${modelOf(ctx.formats, kind, type)}_owner`]
 
 function defaultsOf(kind: ResourceKind, at: number): Json {
   const named = { labels: '{}', settings: '{}' }
@@ -276,10 +359,10 @@ async function create({ ctx, task, created }: Job, { resource, type, values }: C
 }
 
 async function update(
-  { ctx }: Job,
+  { ctx, task }: Job,
   { resource, id, changes }: { resource: ResourceKind; id: number; changes: Json },
 ): Promise<void> {
-  await updateResource(ctx, resource, id, changes)
+  await updateResource(ctx, resource, id, changes, task.userId)
 }
 
 async function remove({ ctx }: Job, { resource, id }: { resource: ResourceKind; id: number }): Promise<void> {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
+import { container } from '../formats/container/index.ts'
+import { file } from '../formats/file/index.ts'
+import { rpm } from '../formats/rpm/index.ts'
 import { forEachDatabase } from '../../tests/databases.ts'
 import type { Db } from '../store/database.ts'
-import type { Format } from './format.ts'
 import {
   builtInRoles,
   createRole,
@@ -15,16 +17,7 @@ import {
   updateRole,
 } from './roles.ts'
 
-const format = (name: string, model: string, roles?: Format['roles']) =>
-  ({ name, pulp: { model }, contentTypes: [], ...(roles && { roles }) }) as unknown as Format
-const formats = [
-  format('rpm', 'Rpm', {
-    repository: ['delete_*_version', 'modify_content_*', 'repair_*', 'sync_*'],
-    remotes: ['ulnremote'],
-    overall: true,
-  }),
-  format('file', 'File'),
-]
+const formats = [rpm, file, container]
 
 test('the built-in roles are those of Pulp 3.81', () => {
   const roles = builtInRoles(formats).map(({ name, description, permissions }) => ({
@@ -33,7 +26,7 @@ test('the built-in roles are those of Pulp 3.81', () => {
     permissions: sortPermissions(permissions),
   }))
   const permissions = (name: string) => roles.find((role) => role.name === name)?.permissions
-  assert.equal(roles.length, 70)
+  assert.equal(roles.length, 92)
   assert.deepEqual(permissions('core.rbaccontentguard_downloader'), ['core.download_rbaccontentguard'])
   assert.deepEqual(permissions('core.group_creator'), ['core.add_group'])
   assert.deepEqual(permissions('file.filepublication_owner'), [
@@ -51,13 +44,13 @@ test('the built-in roles are those of Pulp 3.81', () => {
     'rpm.sync_rpmrepository',
     'rpm.view_rpmrepository',
   ])
-  // Over names, descriptions and permissions of all roles of core, file and rpm that a new Pulp lists, in the order of their names.
+  // Over names, descriptions and permissions of all roles of core, container, file and rpm that a new Pulp lists, in the order of their names.
   const all = roles
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .map(({ name, description, permissions: its }) => [name, description, its])
   assert.equal(
     createHash('sha256').update(JSON.stringify(all)).digest('hex'),
-    'c872654b88421dae7ed2aa050d7d26db687c73c906a8bc8455a58e0b0f3a761f',
+    'd743ce675697245e5203fcb3c5cb6b609e35ae2940d84850d1ce10fcf8207710',
   )
 })
 
@@ -89,7 +82,7 @@ forEachDatabase((engine, open) => {
     const db = await open(t)
     assert.equal(await ensureRoles(db, formats), true)
     const before = await rolesIn(db)
-    assert.equal(before.length, 70)
+    assert.equal(before.length, 92)
     assert.equal(await ensureRoles(db, formats), false)
     assert.deepEqual(await rolesIn(db), before)
     await db.updateTable('role').set({ permissions: '[]' }).where('name', '=', 'core.group_owner').execute()
@@ -121,7 +114,7 @@ forEachDatabase((engine, open) => {
       message: "Permission 'core.nope' does not exist.",
     })
     await deleteRole(ctx, changed)
-    assert.equal((await rolesIn(db)).length, 70)
+    assert.equal((await rolesIn(db)).length, 92)
     const locked = await db.selectFrom('role').selectAll().where('name', '=', 'core.group_owner').executeTakeFirstOrThrow()
     await assert.rejects(updateRole(ctx, locked, { description: 'x' }), { code: 'denied', message: 'The role is locked.' })
     await assert.rejects(deleteRole(ctx, locked), { code: 'denied', message: 'The role is locked.' })

@@ -5,7 +5,7 @@ import type { Insertable } from 'kysely'
 import type { Db } from '../store/database.ts'
 import type { Row, Schema } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
-import type { Format, FormatRoles } from './format.ts'
+import type { Format, RepositoryRight, RepositoryType, ResourceType } from './format.ts'
 
 /*
  * A permission is `<app>.<action>_<model>`, as in `rpm.sync_rpmrepository`; a role is a named list of them. The built-in roles follow one
@@ -77,30 +77,30 @@ export function knownPermissions(formats: readonly Format[]): ReadonlySet<string
     const [app, name] = model.split('.')
     return ['add', 'change', 'delete', 'view'].map((action) => `${app}.${action}_${name}`)
   })
-  return new Set([...usual, ...builtInRoles(formats).flatMap(({ permissions }) => permissions)])
+  // Models may have permissions that no built-in role has.
+  const rights = formats.flatMap((format) =>
+    format.repositories.flatMap((type) =>
+      Object.keys(type.rights ?? {}).map((right) => repositoryPermission(format, type, right as RepositoryRight)),
+    ),
+  )
+  return new Set([...usual, ...rights, ...builtInRoles(formats).flatMap(({ permissions }) => permissions)])
 }
 
-/** The permission to do `action` with repositories of a format, where formats call it differently: `modify`, `delete_version`. */
-export function repositoryPermission(format: Format, action: 'modify' | 'sync' | 'repair' | 'delete_version'): string {
-  const model = repositoryModel(format)
-  const actions = ownerActions(format.roles)
-  const wanted = action === 'delete_version' ? /^delete_\*_version$/ : new RegExp(`^${action}(_content)?_\\*$`)
-  const found = actions.find((each) => wanted.test(each)) ?? (action === 'delete_version' ? 'delete_*' : `${action}_*`)
-  return `${format.name}.${found.replace('*', model)}`
+/** The permission to do something with repositories of a type, where types call it differently. */
+export function repositoryPermission(format: Format, { model, rights = {} }: RepositoryType, right: RepositoryRight): string {
+  const called = rights[right] ?? (right === 'delete_version' ? 'delete_*' : `${right}_*`)
+  return `${format.name}.${called.replace('*', `${model.toLowerCase()}repository`)}`
 }
 
 /** Whether a permission is about objects of this model (`core.group`, or a PRN of one). */
 export function isAbout(permission: string, modelOrPrn: string): boolean {
-  const [app, model] = modelOrPrn.replace(/^prn:([^:]+):.*$/, '$1').split('.')
-  const [permissionApp, codename = ''] = permission.split('.')
-  return app === permissionApp && model !== undefined && codename.split('_').includes(model)
+  return modelOfPermission(permission) === modelOrPrn.replace(/^prn:([^:]+):.*$/, '$1')
 }
 
 /** In the order in which Pulp lists them: by app, by model, by name. */
 export function sortPermissions(permissions: Iterable<string>): string[] {
   const keyed = [...new Set(permissions)].map((permission) => {
-    const [app = '', codename = ''] = permission.split('.')
-    return { permission, key: [app, modelOfCodename(codename), codename].join('\n') }
+    return { permission, key: [modelOfPermission(permission).replace('.', '\n'), permission].join('\n') }
   })
   return keyed.sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)).map(({ permission }) => permission)
 }
@@ -243,23 +243,27 @@ function rolesOfFormat(format: Format): BuiltInRole[] {
 }
 
 function modelsOfFormat(format: Format): Model[] {
-  const app = format.name
-  const model = format.pulp.model.toLowerCase()
+  const { name: app, publications, namespaces } = format
+  const usual = format.repositories[0]!.model.toLowerCase()
+  const named = (kind: string, types: readonly ResourceType[], actions: readonly string[] = []): Model[] =>
+    types.map(({ model, owner = actions, roles }) => ({
+      app,
+      name: `${model.toLowerCase()}${kind}`,
+      owner: [...may, ...owner],
+      ...(roles && { roles }),
+    }))
   return [
-    { app, name: `${model}alternatecontentsource`, owner: [...may, 'refresh_*'] },
-    { app, name: `${model}distribution`, owner: may },
-    { app, name: `${model}publication`, owner: mayNotChange },
-    ...[`${model}remote`, ...(format.roles?.remotes ?? [])].map((name) => ({ app, name, owner: may })),
-    { app, name: repositoryModel(format), owner: [...may, ...ownerActions(format.roles)] },
+    // In Pulp, what is published also has alternate sources.
+    ...(publications ? [{ app, name: `${usual}alternatecontentsource`, owner: [...may, 'refresh_*'] }] : []),
+    ...named('distribution', format.distributions),
+    ...(publications ? [{ app, name: `${usual}publication`, owner: mayNotChange }] : []),
+    ...named('remote', format.remotes),
+    ...(format.roles?.remotes ?? []).map((name) => ({ app, name, owner: may })),
+    ...named('repository', format.repositories, ['modify_*', 'repair_*', 'sync_*']),
+    ...(namespaces
+      ? [{ app, name: namespaces.model.toLowerCase(), owner: [...mayNotChange, ...namespaces.owner], roles: namespaces.roles }]
+      : []),
   ]
-}
-
-function ownerActions(roles: FormatRoles | undefined): readonly string[] {
-  return roles?.repository ?? ['modify_*', 'repair_*', 'sync_*']
-}
-
-function repositoryModel({ pulp }: Format): string {
-  return `${pulp.model.toLowerCase()}repository`
 }
 
 /** PostgreSQL writes JSON with other spaces than we do. */
@@ -267,7 +271,13 @@ function sameList(a: string, b: string): boolean {
   return JSON.stringify(JSON.parse(a)) === b
 }
 
-function modelOfCodename(codename: string): string {
+/** The model that a permission is about: `rpm.rpmrepository`. */
+function modelOfPermission(permission: string): string {
+  const [app = '', codename = ''] = permission.split('.')
+  // What holds for all that lies in a namespace is given on the namespace.
+  if (codename.startsWith('namespace_')) return `${app}.${app}namespace`
   // Models have no underscore; what follows one is part of the permission, as in delete_rpmrepository_version.
-  return codename.replace(/^(manage_roles|modify_content|[a-z]+)_/, '').split('_')[0] ?? ''
+  const [model = ''] = codename.replace(/^(manage_roles|modify_content|build_image|pull_new|[a-z]+)_/, '').split('_')
+  // Whoever may pull what is new may do so through a distribution that fetches it.
+  return `${app}.${codename.startsWith('pull_new_') ? model.replace('distribution', 'pullthroughdistribution') : model}`
 }

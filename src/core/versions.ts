@@ -6,6 +6,7 @@ import { idRows, lockRows } from '../store/bulk.ts'
 import { type Db, engineOf, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { isCheckpoint } from './checkpoints.ts'
+import { isImmutable } from './immutable-names.ts'
 import type { Job } from './tasks.ts'
 
 /** Units of a content type: in the version, new in it, and gone since the one before. */
@@ -124,6 +125,7 @@ export async function commitVersion(
   const leaving = new Set([...remove].filter((id) => present.has(id) && !wanted.has(id)))
   for (const id of await namesakes(tx, repositoryId, arriving)) if (!wanted.has(id)) leaving.add(id)
   if (arriving.size + leaving.size === 0) return undefined
+  if ('immutable_tags' in JSON.parse(repository.settings)) await refuseImmutable(tx, repository, leaving)
 
   const number = repository.next_version
   const at = now()
@@ -200,6 +202,23 @@ export async function markChanged(tx: Tx, repositoryId: number): Promise<void> {
     rows.map(({ id }) => id),
   )
   await tx.updateTable('distribution').set({ content_changed: now() }).where('repository_id', '=', repositoryId).execute()
+}
+
+/** Nothing goes that has a name which is for good. */
+async function refuseImmutable(tx: Tx, { name, settings }: Row<'repository'>, leaving: ReadonlySet<number>): Promise<void> {
+  const named = await tx
+    .selectFrom('content')
+    .select('name')
+    .where('id', 'in', sql<number>`(select id from ${idRows(tx, leaving)} as i)`)
+    .where('name', 'is not', null)
+    .orderBy('name')
+    .execute()
+  const kept = named.find((row) => isImmutable(JSON.parse(settings), row.name!))
+  if (kept)
+    throw new Failure(
+      'conflict',
+      `The tag "${kept.name}" of ${name} is immutable: it can be neither moved nor removed. Use another tag.`,
+    )
 }
 
 async function countTypes(db: Db, ids: ReadonlySet<number>): Promise<Map<string, number>> {

@@ -4,6 +4,8 @@ import { modifyRepository } from './modify.ts'
 import { pruneRepositories, pruneRepository } from './prune.ts'
 import { publishVersion } from './publish.ts'
 import { maintenanceWorks } from './maintenance.ts'
+import { namespaceWorks } from './namespace-resources.ts'
+import { actOnRepository } from './repository-actions.ts'
 import { resourceWorks } from './resources.ts'
 import { syncRepository } from './sync.ts'
 import type { Work } from './tasks.ts'
@@ -16,9 +18,11 @@ export const works: Readonly<Record<string, Work>> = {
   modify: modifyRepository,
   'upload-content': createContent,
   copy: copyContent,
+  act: actOnRepository,
   'delete-version': deleteVersion,
   prune: pruneRepositories,
   'prune-repository': pruneRepository,
   ...resourceWorks,
+  ...namespaceWorks,
   ...maintenanceWorks,
 }

@@ -108,6 +108,10 @@ export interface DistributionTable extends Resource {
   repository_id: number | null
   version_id: number | null
   publication_id: number | null
+  /** Where what it does not have yet is fetched from. */
+  remote_id: number | null
+  /** The distribution that made this one, when somebody asked that one for it. */
+  made_by_id: number | null
   hidden: Bit
   /** When what this path serves last changed (Pulp: no_content_change_since). */
   content_changed: Micros | null

@@ -12,6 +12,7 @@ import type { Manifest } from './manifest.ts'
 export const blobType = 'container.blob'
 export const manifestType = 'container.manifest'
 export const tagType = 'container.tag'
+export const signatureType = 'container.signature'
 
 /** What a manifest's config says of the image: https://github.com/opencontainers/image-spec/blob/main/config.md */
 export interface Config {

@@ -1,60 +1,165 @@
-import type { ContentType, Field, Format } from '../../core/format.ts'
+import type { Field, Fields, Format } from '../../core/format.ts'
+import { Failure } from '../../lib/failure.ts'
+import { contentTypes } from './content-types.ts'
 import { discover } from './discover.ts'
+import { pushRepositoryActions, repositoryActions } from './repository-actions.ts'
 
-const text = (description: string): Field => ({ type: 'string', required: true, description })
-
-const blobs: ContentType = {
-  name: 'blob',
-  model: 'Blob',
-  path: 'blobs',
-  files: 'one',
-  fields: { digest: text('sha256 of the Blob file') },
-  filters: { digest: { lookups: ['exact', 'in'], index: true } },
-  ordering: ['digest'],
-  view: ({ meta }) => ({ digest: meta['digest'] }),
-}
-
-const manifests: ContentType = {
-  name: 'manifest',
-  model: 'Manifest',
-  path: 'manifests',
-  files: 'none',
-  fields: {
-    digest: text('sha256 of the Manifest file'),
-    schema_version: { type: 'integer', format: 'int64', required: true, description: 'Manifest schema version' },
-    media_type: text('Manifest media type of the file'),
+const repositoryFields: Fields = {
+  manifest_signing_service: {
+    type: 'href',
+    to: 'signing_service',
+    nullable: true,
+    description: 'A reference to an associated signing service.',
   },
-  filters: { digest: { lookups: ['exact', 'in'], index: true }, media_type: { lookups: ['exact'] } },
-  ordering: ['digest', 'schema_version', 'media_type'],
-  view: ({ meta: { digest, schema_version, media_type } }) => ({ digest, schema_version, media_type }),
+  immutable_tags: {
+    type: 'array',
+    items: { type: 'string', maxLength: 255 },
+    default: [],
+    description:
+      'Tags that, once they are there, can neither be moved to another manifest nor be removed. Wildcards *, ? are recognized.',
+  },
 }
 
-const tags: ContentType = {
-  name: 'tag',
-  model: 'Tag',
-  path: 'tags',
-  files: 'none',
-  fields: { name: text('Tag name') },
-  filters: { name: { lookups: ['exact', 'in'], index: true } },
-  ordering: ['name'],
-  view: ({ meta }) => ({ name: meta['name'] }),
+const patterns = (description: string): Field => ({
+  type: 'array',
+  items: { type: 'string', maxLength: 255 },
+  nullable: true,
+  description,
+})
+
+const policy = (choices: readonly string[], usual: string): Field => ({
+  type: 'string',
+  enum: choices,
+  default: usual,
+  description: 'immediate: all is downloaded by a sync; on_demand and streamed: layers when a client asks for them.',
+})
+
+const distributionFields: Fields = {
+  private: {
+    type: 'boolean',
+    description: 'Restrict pull access to explicitly authorized users. Defaults to unrestricted pull access.',
+  },
+  description: { type: 'string', nullable: true, description: 'An optional description.' },
 }
+
+const pulling = { collaborator: ['pull_new_containerdistribution', 'view_*'], viewer: [] } as const
+
+const inNamespace = {
+  consumer: ['pull_containerdistribution', 'view_containerdistribution', 'view_containerpushrepository'],
+  collaborator: [
+    'add_containerdistribution',
+    'change_containerdistribution',
+    'change_containerpushrepository',
+    'delete_containerdistribution',
+    'modify_content_containerpushrepository',
+    'modify_content_containerrepository',
+    'push_containerdistribution',
+  ],
+}
+const through = (actions: readonly string[]) => actions.map((action) => `namespace_${action}`)
+const consumer = through(inNamespace.consumer)
+const collaborator = [...consumer, ...through(inNamespace.collaborator)]
 
 /** Images and artifacts, pushed and pulled by the OCI distribution protocol (http/registry). */
 export const container: Format = {
   name: 'container',
-  pulp: {
-    type: 'container',
-    model: 'Container',
-    version: '2.25.1',
-    package: 'pulp-container',
-    module: 'pulp_container.app',
-    tasks: { sync: 'pulp_container.app.tasks.synchronize.synchronize' },
+  pulp: { version: '2.25.1', package: 'pulp-container', module: 'pulp_container.app' },
+  repositories: [
+    {
+      type: 'container',
+      model: 'Container',
+      fields: repositoryFields,
+      sync: {
+        task: 'pulp_container.app.tasks.synchronize.synchronize',
+        fields: {
+          mirror: { type: 'boolean', default: false, description: 'Remove what the upstream does not have.' },
+          signed_only: {
+            type: 'boolean',
+            default: false,
+            description: 'Bring only what is signed. Signatures are not verified.',
+          },
+        },
+      },
+      actions: repositoryActions,
+      rights: { modify: 'modify_content_*', repair: 'sync_*', delete_version: 'delete_*_versions' },
+      owner: ['build_image_*', 'delete_*_versions', 'modify_content_*', 'sync_*'],
+      roles: { content_manager: ['build_image_*', 'delete_*_versions', 'modify_content_*', 'sync_*', 'view_*'] },
+    },
+    {
+      type: 'container-push',
+      model: 'ContainerPush',
+      fields: repositoryFields,
+      actions: pushRepositoryActions,
+      pushed: true,
+      rights: { modify: 'modify_content_*' },
+      roles: { creator: [], owner: [], viewer: [] },
+    },
+  ],
+  remotes: [
+    {
+      type: 'container',
+      model: 'Container',
+      fields: {
+        upstream_name: { type: 'string', required: true, description: 'Name of the upstream repository' },
+        include_tags: patterns("Tags to include during sync. Wildcards *, ? are recognized. Evaluated before 'exclude_tags'."),
+        exclude_tags: patterns("Tags to exclude during sync. Wildcards *, ? are recognized. Evaluated after 'include_tags'."),
+        sigstore: { type: 'string', format: 'uri', description: 'A URL to a sigstore to download image signatures from' },
+        policy: policy(['immediate', 'on_demand', 'streamed'], 'immediate'),
+      },
+    },
+    {
+      type: 'pull-through',
+      model: 'ContainerPullThrough',
+      fields: {
+        includes: patterns("Repositories to offer. Wildcards *, ? are recognized. Evaluated before 'excludes'."),
+        excludes: patterns("Repositories not to offer. Wildcards *, ? are recognized. Evaluated after 'includes'."),
+        policy: policy(['on_demand'], 'on_demand'),
+      },
+    },
+  ],
+  distributions: [
+    {
+      type: 'container',
+      model: 'Container',
+      fields: distributionFields,
+      owner: ['pull_*', 'push_*'],
+      roles: { collaborator: ['pull_*', 'push_*', 'view_*'], consumer: ['pull_*', 'view_*'], viewer: [] },
+      nests: true,
+      checkPath,
+      shown: { registry_path: { type: 'string', readOnly: true, description: 'What to pull it by: host and path.' } },
+      show: ({ base_path }, host) => ({ registry_path: `${host}/${base_path}` }),
+    },
+    {
+      type: 'pull-through',
+      model: 'ContainerPullThrough',
+      fields: distributionFields,
+      owner: ['pull_new_containerdistribution'],
+      roles: { ...pulling, consumer: pulling.collaborator },
+      pullsThrough: 'pull-through',
+    },
+  ],
+  namespaces: {
+    path: 'pulp_container/namespaces',
+    model: 'ContainerNamespace',
+    owner: collaborator,
+    roles: { collaborator: [...collaborator, 'view_*'], consumer: [...consumer, 'view_*'], viewer: [] },
   },
-  variants: { 'container-push': 'ContainerPush', 'pull-through': 'ContainerPullThrough' },
-  contentTypes: [blobs, manifests, tags],
-  fields: { repository: {}, remote: {}, distribution: {}, sync: {} },
+  contentTypes,
   servesVersions: 'protocol',
   syncMode: ({ mirror }) => (mirror ? 'mirror' : 'additive'),
   discover,
+
+  check(what, values) {
+    if (what !== 'remote') return
+    const sigstore = values['sigstore']
+    if (typeof sigstore === 'string' && !/^https?:\/\/[^/]/i.test(sigstore))
+      throw new Failure('invalid', 'Enter a valid URL.', { field: 'sigstore' })
+  },
+}
+
+/** Names of repositories: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests */
+function checkPath(path: string): void {
+  if (path.length > 255) throw new Failure('invalid', 'The entered base path cannot be longer than 255 characters.')
+  if (!path.split('/').every((part) => /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/.test(part)))
+    throw new Failure('invalid', 'The provided base path contains forbidden characters.')
 }

@@ -22,23 +22,38 @@ const files: ContentType = {
 export const file: Format = {
   name: 'file',
   pulp: {
-    type: 'file',
-    model: 'File',
     version: '3.81.0',
     package: 'pulpcore',
     module: 'pulp_file.app',
-    tasks: { sync: 'pulp_file.app.tasks.synchronizing.synchronize' },
   },
-  contentTypes: [files],
-  fields: {
-    repository: { manifest: { type: 'string', nullable: true, minLength: 1, default: 'PULP_MANIFEST' } },
-    remote: { policy: { type: 'string', enum: ['immediate', 'on_demand', 'streamed'], default: 'immediate' } },
-    distribution: {},
-    sync: {
-      mirror: { type: 'boolean', default: false, description: 'Remove what the upstream does not have.' },
-      optimize: { type: 'boolean', default: true, description: 'Do nothing when the manifest is the same as at the last sync.' },
+  repositories: [
+    {
+      type: 'file',
+      model: 'File',
+      fields: { manifest: { type: 'string', nullable: true, minLength: 1, default: 'PULP_MANIFEST' } },
+      sync: {
+        task: 'pulp_file.app.tasks.synchronizing.synchronize',
+        fields: {
+          mirror: { type: 'boolean', default: false, description: 'Remove what the upstream does not have.' },
+          optimize: {
+            type: 'boolean',
+            default: true,
+            description: 'Do nothing when the manifest is the same as at the last sync.',
+          },
+        },
+      },
+      modify: true,
     },
-  },
+  ],
+  remotes: [
+    {
+      type: 'file',
+      model: 'File',
+      fields: { policy: { type: 'string', enum: ['immediate', 'on_demand', 'streamed'], default: 'immediate' } },
+    },
+  ],
+  distributions: [{ type: 'file', model: 'File', fields: {} }],
+  contentTypes: [files],
   servesVersions: 'files',
   syncMode: ({ mirror }) => (mirror ? 'complete' : 'additive'),
 

@@ -14,25 +14,25 @@ import { findOldPackages } from './retain.ts'
 export const rpm: Format = {
   name: 'rpm',
   pulp: {
-    type: 'rpm',
-    model: 'Rpm',
     version: '3.30.2',
     package: 'pulp-rpm',
     module: 'pulp_rpm.app',
-    tasks: { sync: 'pulp_rpm.app.tasks.synchronizing.synchronize' },
   },
+  repositories: [
+    {
+      type: 'rpm',
+      model: 'Rpm',
+      fields: repositoryFields,
+      sync: { task: 'pulp_rpm.app.tasks.synchronizing.synchronize', fields: syncFields },
+      modify: true,
+      owner: ['modify_content_*', 'repair_*', 'sync_*', 'delete_*_version'],
+      rights: { modify: 'modify_content_*', delete_version: 'delete_*_version' },
+    },
+  ],
+  remotes: [{ type: 'rpm', model: 'Rpm', fields: remoteFields }],
+  distributions: [{ type: 'rpm', model: 'Rpm', fields: distributionFields }],
   contentTypes: [packages, ...otherContentTypes],
-  fields: {
-    repository: repositoryFields,
-    remote: remoteFields,
-    distribution: distributionFields,
-    sync: syncFields,
-  },
-  roles: {
-    repository: ['modify_content_*', 'repair_*', 'sync_*', 'delete_*_version'],
-    remotes: ['ulnremote'],
-    overall: true,
-  },
+  roles: { remotes: ['ulnremote'], overall: true },
 
   check(what, values, repository) {
     if (what === 'remote') checkRemote(values)

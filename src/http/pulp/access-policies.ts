@@ -194,6 +194,7 @@ function conditionsOf(rule: Rule, resource: Resource): string[] {
     ...all(`has_model${inDomain}_perms`, rule.model),
     ...all(`has_model${inDomain}_or_obj_perms`, rule.object),
     ...all(`has_${ofParent}_or_obj_perms`, rule.parent),
+    ...(rule.other?.conditions ?? []),
     ...Object.entries(rule.named ?? {}).map(
       ([field, permission]) => `has_${field}_param_model_or_domain_or_obj_perms:${permission}`,
     ),

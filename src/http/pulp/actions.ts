@@ -106,14 +106,15 @@ async function repositoriesNamed(call: Call, format: Format, names: readonly str
   const wrong = (message: string) => invalidField('repo_hrefs', message)
   if (names.length === 0) throw wrong('Must not be [].')
   if (names.includes('*') && names.length > 1) throw wrong("Can't specify specific HREFs when using '*'")
-  const type = `${format.name}.${format.pulp.type}`
+  const [usual] = format.repositories
+  const type = `${format.name}.${usual!.type}`
   const all = call.ctx.db.selectFrom('repository').select(['id', 'uuid', 'type']).where('type', '=', type).orderBy('id')
   if (names[0] === '*') return all.execute()
   const ids = new Set<number>()
   for (const name of names) {
     const found = await findTarget(call, name, [`repository:${type}`])
     if (found === 'unknown') throw wrong(`URI not valid: ${name}`)
-    if (typeof found === 'string') throw wrong(`URI ${name} not found for ${format.pulp.model.toLowerCase()}repository.`)
+    if (typeof found === 'string') throw wrong(`URI ${name} not found for ${usual!.model.toLowerCase()}repository.`)
     ids.add(found.id)
   }
   return all.where('id', 'in', [...ids]).execute()

@@ -2,20 +2,21 @@ import { type RawBuilder, sql, type SqlBool } from 'kysely'
 import { saveBlob, unitsOf } from '../../core/content.ts'
 import type { ContentType, Format, Unit } from '../../core/format.ts'
 import { membersOf } from '../../core/members.ts'
-import { prnOf } from '../../core/names.ts'
+import { prnOf, repositoryTypeOf } from '../../core/names.ts'
 import { repositoryPermission } from '../../core/roles.ts'
 import { isAllowed } from '../../core/auth.ts'
 import type { Counts } from '../../core/versions.ts'
 import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import type { Staged } from '../../store/blobs.ts'
+import { textRows } from '../../store/bulk.ts'
 import { type Db, engineOf, jsonText } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { artifacts } from './artifacts.ts'
 import { baseFields, type Column, labelFilter, lookups } from './filters.ts'
 import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
-import { onlyByKey, showRows, visibleTo } from './list.ts'
+import { onlyByKey, showRows, visibleRows } from './list.ts'
 import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
 import type { BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
 import { checkLabels, labelsField } from './settings.ts'
@@ -97,7 +98,10 @@ export function contentResource(format: Format, type: ContentType): Resource<'co
       description: 'A dictionary of arbitrary key/value pairs used to describe a specific Content instance.',
     },
     ...(type.files === 'one'
-      ? { artifact: artifactField, ...digestFields }
+      ? type.showsDigests === false
+        ? // What is known by its own digest may be upstream still.
+          { artifact: { ...artifactField, nullable: true } }
+        : { artifact: artifactField, ...digestFields }
       : type.files === 'many'
         ? { artifacts: artifactsField }
         : {}),
@@ -130,12 +134,13 @@ export function contentResource(format: Format, type: ContentType): Resource<'co
 async function onlyVisible(rows: Rows<'content'>, call: Call, formats: readonly Format[]): Promise<Rows<'content'>> {
   if (call.user!.isSuperuser) return rows
   const visible: RawBuilder<SqlBool>[] = []
-  for (const format of formats) {
-    const resource = call.registry.find('repository', `${format.name}.${format.pulp.type}`)!
-    const condition = await visibleTo(call, resource, resource.view!)
-    const ofType = sql<SqlBool>`repository.type = ${resource.type}`
-    visible.push(condition ? sql`(${ofType} and ${condition})` : ofType)
-  }
+  for (const format of formats)
+    for (const { type } of format.repositories) {
+      const resource = call.registry.find('repository', `${format.name}.${type}`)!
+      const condition = await visibleRows(call, resource)
+      const ofType = sql<SqlBool>`repository.type = ${resource.type}`
+      visible.push(condition ? sql`(${ofType} and ${condition})` : ofType)
+    }
   return rows.where(
     sql<SqlBool>`content.id in (select membership.content_id from membership
       join repository on repository.id = membership.repository_id where ${sql.join(visible, sql` or `)})`,
@@ -145,12 +150,49 @@ async function onlyVisible(rows: Rows<'content'>, call: Call, formats: readonly 
 function declaredFilters(type: ContentType): Filters {
   return Object.assign(
     {},
-    ...Object.entries(type.filters).flatMap(([name, { type: kind = 'text', as = name, lookups: wanted, enum: choices }]) => {
+    ...Object.entries(type.filters).flatMap(([name, declared]) => {
+      const { type: kind = 'text', as = name, lookups: wanted, enum: choices } = declared
       const column = metaColumn(as, kind)
-      const [exact, others] = [wanted.filter((each) => each === 'exact'), wanted.filter((each) => each !== 'exact')]
-      return [lookups(name, column, kind, exact, choices), lookups(name, column, kind, others)]
+      const others = lookups(
+        name,
+        column,
+        kind,
+        wanted.filter((each) => each !== 'exact'),
+      )
+      if (declared.several) return [{ [name]: severalFilter(type, declared, as) }, others]
+      return [
+        lookups(
+          name,
+          column,
+          kind,
+          wanted.filter((each) => each === 'exact'),
+          choices,
+        ),
+        others,
+      ]
     }),
   )
+}
+
+/** A filter that takes several values: of the unit's own, or of what it names. */
+function severalFilter(
+  type: ContentType,
+  { several, enum: choices, through }: ContentType['filters'][string],
+  member: string,
+): Filter {
+  const link = through === undefined ? undefined : type.links![through]!
+  return {
+    field: { type: 'array', items: { type: 'string', ...(choices && { enum: choices }) } },
+    ...(several === 'repeated' && { explode: true }),
+    ...(choices && { broad: true }),
+    where(values: string[], { ctx: { db } }) {
+      const among = (column: string) => sql<SqlBool>`${jsonText(db, column, member)} in (${sql.join(values)})`
+      return link
+        ? sql<SqlBool>`exists (select 1 from content linked where linked.type = ${link.type}
+            and linked.key = ${jsonText(db, 'content.meta', link.member)} and ${among('linked.meta')})`
+        : among('content.meta')
+    },
+  }
 }
 
 const commonOrdering: Record<string, Column> = {
@@ -168,9 +210,10 @@ function declaredOrdering(type: ContentType): Record<string, Column> {
 }
 
 /** A member of meta as the indexes have it. */
-function metaColumn(name: string, kind: 'text' | 'number'): Column {
+function metaColumn(name: string, kind: 'text' | 'number' | 'boolean'): Column {
   return (db: Db) => {
     const text = jsonText(db, 'content.meta', name)
+    if (kind === 'boolean') return sql`(case when ${text} in ('true', '1') then 1 else 0 end)`
     return kind === 'number' && engineOf(db) === 'postgres' ? sql`(${text})::bigint` : text
   }
 }
@@ -198,12 +241,43 @@ async function showContent(call: Call, rows: readonly Row<'content'>[], wanted: 
       : type.files === 'many' && wanted('artifacts')
         ? await blobsOf(call, rows)
         : new Map()
+  const links = await linksOf(call, type, units, wanted)
   return Promise.all(
     units.map(async (unit, index) => ({
       pulp_labels: JSON.parse(rows[index]!.labels),
       ...filesOf(call, type, blobs.get(unit.id) ?? []),
       ...(await withLinks(call, type, unit, await type.view(unit, wanted), wanted)),
+      ...links[index],
     })),
+  )
+}
+
+/** Hrefs of the content that units name by its key, for all of them at once. What is not here is left out. */
+async function linksOf(
+  { ctx: { db }, registry }: Call,
+  { links = {} }: ContentType,
+  units: readonly Unit[],
+  wanted: (field: string) => boolean,
+): Promise<Record<string, unknown>[]> {
+  const asked = Object.entries(links).filter(([name]) => wanted(name))
+  const keysOf = ({ meta }: Unit, member: string): string[] => [...new Set([meta[member] ?? []].flat() as string[])]
+  const hrefs = new Map<string, string>()
+  for (const [type, ofType] of Map.groupBy(asked, ([, link]) => link.type)) {
+    const keys = new Set(units.flatMap((unit) => ofType.flatMap(([, { member }]) => keysOf(unit, member))))
+    if (keys.size === 0) continue
+    const { rows } = await sql<{ key: string; uuid: string }>`
+      select c.key, c.uuid from ${textRows(db, keys)} as k cross join content c where c.type = ${type} and c.key = k.text`.execute(
+      db,
+    )
+    for (const { key, uuid } of rows) hrefs.set(`${type} ${key}`, hrefOf(registry, 'content', { type, uuid }))
+  }
+  return units.map((unit) =>
+    Object.fromEntries(
+      asked.map(([name, { type, member, many }]) => {
+        const found = keysOf(unit, member).flatMap((key) => hrefs.get(`${type} ${key}`) ?? [])
+        return [name, many ? found : (found[0] ?? null)]
+      }),
+    ),
   )
 }
 
@@ -238,13 +312,17 @@ async function withArtifacts(call: Call, { files }: Unit, items: readonly { path
   return items.map((item) => ({ ...item, artifact: artifactOf.get(digestOf.get(item.path) ?? '') ?? null }))
 }
 
-function filesOf(call: Call, { files }: ContentType, blobs: readonly FileOfContent[]): Record<string, unknown> {
+function filesOf(
+  call: Call,
+  { files, showsDigests = true }: ContentType,
+  blobs: readonly FileOfContent[],
+): Record<string, unknown> {
   if (files === 'none') return {}
   if (files === 'many') return { artifacts: artifactsOf(call, blobs) }
   const [blob] = blobs
   return {
     artifact: artifactHref(call, blob),
-    ...Object.fromEntries(digests.map((name) => [name, blob?.[name] ?? null])),
+    ...(showsDigests && Object.fromEntries(digests.map((name) => [name, blob?.[name] ?? null]))),
   }
 }
 
@@ -332,7 +410,7 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
     allow: 'authenticated',
     async run(call) {
       const { repository, pulp_labels: labels } = call.body as { repository?: Target; pulp_labels?: Record<string, string> }
-      if (repository && repository.type !== `${app}.${format.pulp.type}`)
+      if (repository && !(repository.type.startsWith(`${app}.`) && repositoryTypeOf(call.ctx.formats, repository.type).modify))
         throw invalid({ non_field_errors: ['Content is not supported by this repository.'] })
       await permitUpload(call, format, repository)
       checkLabels(labels)
@@ -367,7 +445,7 @@ export async function permitUpload(call: Call, format: Format, repository: Targe
   if (call.body['pulp_labels'] && !(await isAllowed(call.ctx, user, 'core.manage_content_labels')))
     throw invalid(['pulp_labels cannot be specified by users who do not have the core.manage_labels permission.'])
   const view = call.registry.find('repository', repository.type)!.view!
-  for (const permission of [repositoryPermission(format, 'modify'), view])
+  for (const permission of [repositoryPermission(format, repositoryTypeOf(call.ctx.formats, repository.type), 'modify'), view])
     if (!(await isAllowed(call.ctx, user, permission, repository.prn)))
       throw new Failure('denied', 'You do not have permission to perform this action.')
 }

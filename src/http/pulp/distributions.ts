@@ -1,13 +1,15 @@
 import { sql } from 'kysely'
 import { isCheckpoint } from '../../core/checkpoints.ts'
-import type { Format } from '../../core/format.ts'
-import { type DistributionValues, findOverlap, isNameTaken } from '../../core/resources.ts'
-import type { Problems } from '../../lib/failure.ts'
+import type { DistributionType, Format } from '../../core/format.ts'
+import { prnOf, repositoryTypeOf } from '../../core/names.ts'
+import { namespaceIn } from '../../core/namespaces.ts'
+import { type DistributionValues, findOverlap, isNameTaken, pushedTo } from '../../core/resources.ts'
+import { Failure, type Problems } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
-import type { Db } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, labelFilter, lookups, nameFilters, targetFilter } from './filters.ts'
-import { findTarget, hrefOf } from './hrefs.ts'
+import { findTarget, hrefOf, versionHrefs } from './hrefs.ts'
+import { type DistributionRules, namespaceOf, rightsInNamespaces } from './in-namespaces.ts'
 import { invalid } from './invalid.ts'
 import {
   answerSchema,
@@ -19,7 +21,8 @@ import {
   roleOperations,
   taskAnswer,
 } from './operations.ts'
-import type { Call, Fields, Filters, Operation, Resource } from './resource.ts'
+import { denied } from './permit.ts'
+import type { Call, Fields, Filters, Operation, Resource, Target } from './resource.ts'
 import { checkLabels, labelsField, pickSettings, showSettings } from './settings.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
@@ -88,36 +91,99 @@ const ordering = {
   pulp_type: 'distribution.type',
 }
 
-/** The distributions of one format. All changes of distributions exclude one another, as in Pulp: their paths must not overlap. */
-export function distributionResource(format: Format): Resource<'distribution'> {
-  const { name: app, pulp } = format
-  const type = `${app}.${pulp.type}`
-  const model = `${pulp.model}Distribution`
-  const schema = `${app}.${model}`
-  const may = (action: string) => `${app}.${action}_${model.toLowerCase()}`
-  const view = may('view')
-  const named = {
-    repository: `${app}.view_${pulp.model.toLowerCase()}repository`,
-    publication: `${app}.view_${pulp.model.toLowerCase()}publication`,
-  }
+/** What distributions of a type have, by what they can serve: a publication or a repository, a repository or one version of it, or others below them. */
+function fieldsOf(format: Format, type: DistributionType): { fields: Fields; settings: Fields } {
+  const own = `${format.name}.${format.repositories[0]!.type}`
+  const settings = format.publications ? { ...checkpoint, ...type.fields } : type.fields
+  if (format.publications)
+    return {
+      settings,
+      fields: {
+        ...commonFields,
+        repository: { ...commonFields['repository']!, to: `repository:${own}` },
+        publication: { type: 'href', to: `publication:${own}`, nullable: true, description: 'Publication to be served' },
+        ...settings,
+      },
+    }
+  const all = (kind: string) => format.repositories.map((each) => `${kind}:${format.name}.${each.type}`).join(',')
+  const { base_url: baseUrl, ...common } = commonFields
   const fields: Fields = {
-    ...commonFields,
-    repository: { ...commonFields['repository']!, to: `repository:${type}` },
-    publication: { type: 'href', to: `publication:${type}`, nullable: true, description: 'Publication to be served' },
-    ...checkpoint,
-    ...format.fields.distribution,
+    ...common,
+    ...(format.servesVersions === 'files' && { base_url: baseUrl! }),
+    repository: { ...commonFields['repository']!, to: all('repository') },
   }
-  const settings = { ...checkpoint, ...format.fields.distribution }
+  if (format.namespaces) Object.assign(fields, namespaceFields)
+  if (type.pullsThrough)
+    return {
+      settings,
+      fields: {
+        ...fields,
+        remote: { ...pulledFrom, to: `remote:${format.name}.${type.pullsThrough}`, required: true },
+        distributions: {
+          type: 'array',
+          items: { type: 'href', to: `distribution:${format.name}.${format.distributions[0]!.type}` },
+          description: 'Distributions created after pulling content through cache',
+        },
+        ...settings,
+      },
+    }
+  return {
+    settings,
+    fields: {
+      ...fields,
+      repository_version: { type: 'href', to: all('version'), nullable: true, description: 'RepositoryVersion to be served' },
+      remote: { ...pulledFrom, type: 'string', format: 'uri', readOnly: true },
+      ...type.shown,
+      ...settings,
+    },
+  }
+}
+
+const pulledFrom: Fields[string] = {
+  type: 'href',
+  description: 'Remote that can be used to fetch content when using pull-through caching.',
+}
+
+const namespaceFields: Fields = {
+  content_guard: {
+    type: 'href',
+    to: 'guard:core.content_redirect',
+    description: 'An optional content-guard. If none is specified, a default one will be used.',
+  },
+  namespace: { type: 'string', format: 'uri', readOnly: true, description: 'Namespace this distribution belongs to.' },
+}
+
+interface Shape {
+  format: Format
+  type: DistributionType
+  settings: Fields
+  rules: DistributionRules
+}
+
+/** The distributions of one type of a format. All changes of distributions exclude one another, as in Pulp: their paths must not overlap. */
+export function distributionResource(format: Format, type: DistributionType): Resource<'distribution'> {
+  const { name: app } = format
+  const model = `${type.model}Distribution`
+  const schema = `${app}.${model}`
+  const { fields, settings } = fieldsOf(format, type)
+  const rules = format.namespaces ? rightsInNamespaces(format, type) : usualRights(format, type)
+  const shape: Shape = { format, type, settings, rules }
   const answer = answerSchema(schema, baseFields, fields)
-  const body = { schema, fields: fields }
-  const change = { object: [may('change'), view], named }
-  const task = async (call: Call, kind: string, args: Record<string, unknown>, name: string) =>
+  const body = { schema, fields }
+  const named = {
+    repository: `${app}.view_${format.repositories[0]!.model.toLowerCase()}repository`,
+    ...(format.publications
+      ? { publication: `${app}.view_${format.repositories[0]!.model.toLowerCase()}publication` }
+      : { repository_version: `${app}.view_${format.repositories[0]!.model.toLowerCase()}repository` }),
+    ...(type.pullsThrough && { remote: `${app}.view_${type.model.toLowerCase()}remote` }),
+  }
+  const task = async (call: Call, kind: string, args: Record<string, unknown>, name: string, more: readonly string[] = []) =>
     postponed(call, {
       name: `${tasks}.${name}`,
       kind,
       args: { resource: 'distribution', ...args },
-      exclusive: [await domainLock(call, 'distributions')],
-      immediate: true,
+      exclusive: [await domainLock(call, 'distributions'), ...more],
+      immediate: more.length === 0,
     })
   const updating = (name: 'update' | 'partial_update'): Operation => ({
     name,
@@ -126,24 +192,24 @@ export function distributionResource(format: Format): Resource<'distribution'> {
     summary: `Update a ${app} distribution`,
     body: name === 'update' ? body : { ...body, partial: true },
     answers: { 202: taskAnswer },
-    allow: change,
+    allow: { ...rules.change, named },
     async run(call) {
-      const changes = await distributionValues(settings, call, call.row)
+      const changes = await distributionValues(shape, call, call.row)
       return task(call, 'update', { id: call.row.id, changes }, 'ageneral_update')
     },
   })
   return {
-    path: `distributions/${app}/${pulp.type}`,
+    path: `distributions/${app}/${type.type}`,
     app,
     model,
     table: 'distribution',
     kind: 'distribution',
-    type,
+    type: `${app}.${type.type}`,
     fields,
-    filters,
-    ordering,
-    view,
-    show: (call, rows) => showDistributions(call, rows, settings),
+    filters: format.namespaces && !type.pullsThrough ? { ...filters, namespace__name: namespaceFilter } : filters,
+    ordering: format.namespaces ? { ...ordering, private: '', description: '' } : ordering,
+    ...rules.see,
+    show: (call, rows) => showDistributions(call, rows, shape),
     operations: [
       listing(answer),
       reading(answer),
@@ -154,8 +220,9 @@ export function distributionResource(format: Format): Resource<'distribution'> {
         summary: `Create a ${app} distribution`,
         body,
         answers: { 202: taskAnswer },
-        allow: { model: [may('add')], named },
-        run: async (call) => task(call, 'create', { type, values: await distributionValues(settings, call) }, 'general_create'),
+        allow: { ...rules.create, named },
+        run: async (call) =>
+          task(call, 'create', { type: `${app}.${type.type}`, values: await distributionValues(shape, call) }, 'general_create'),
       },
       updating('update'),
       updating('partial_update'),
@@ -165,51 +232,105 @@ export function distributionResource(format: Format): Resource<'distribution'> {
         on: 'item',
         summary: `Delete a ${app} distribution`,
         answers: { 202: taskAnswer },
-        allow: { object: [may('delete'), view] },
-        run: (call) => task(call, 'delete', { id: call.row.id }, 'ageneral_delete'),
+        allow: rules.delete,
+        async run(call) {
+          const pushed = await pushedTo(call.ctx.db, call.ctx.formats, call.row.id)
+          const more = pushed ? [prnOf(call.ctx.formats, 'repository', pushed)] : []
+          // Pulp deletes several things by another task.
+          const name = format.namespaces && !type.pullsThrough ? 'general_multi_delete' : 'ageneral_delete'
+          return task(call, 'delete', { id: call.row.id }, name, more)
+        },
       },
       ...roleOperations(`${app}.${model.toLowerCase()}`),
-      ...labelOperations('distribution', { object: [may('change'), view] }, 200),
+      ...labelOperations('distribution', rules.change, 200),
     ],
   }
 }
 
+function usualRights({ name }: Format, { model }: DistributionType): DistributionRules {
+  const may = (action: string) => `${name}.${action}_${model.toLowerCase()}distribution`
+  const view = may('view')
+  return {
+    see: { view },
+    create: { model: [may('add')] },
+    change: { object: [may('change'), view] },
+    delete: { object: [may('delete'), view] },
+    mayPut: async () => true,
+  }
+}
+
+const namespaceFilter: Filters[string] = {
+  field: { type: 'string' },
+  where: (name: string, { ctx: { db } }) => sql`${namespaceOf(db)} = ${name}`,
+}
+
 /** What a request sets, as core names it, checked against what is there. */
-async function distributionValues(settings: Fields, call: Call, row?: Row<'distribution'>): Promise<Partial<DistributionValues>> {
-  const { body, ctx } = call
-  checkPath(body['base_path'])
+async function distributionValues(shape: Shape, call: Call, row?: Row<'distribution'>): Promise<Partial<DistributionValues>> {
+  const { body } = call
+  checkPath(body['base_path'], shape.type)
   checkLabels(body['pulp_labels'])
-  await checkPlace(ctx.db, body, row?.id ?? -1)
-  const repository = idOf(body, 'repository', row?.repository_id)
-  const publication = idOf(body, 'publication', row?.publication_id)
-  const given = pickSettings(settings, body)
-  const checkpoints = given['checkpoint'] ?? (row ? JSON.parse(row.settings).checkpoint : false)
-  if (repository !== null && publication !== null)
-    throw invalid({ non_field_errors: ["Only one of the attributes 'repository' and 'publication' may be used simultaneously."] })
-  if (checkpoints && (repository === null || publication !== null))
-    throw invalid({ non_field_errors: ["The 'checkpoint' attribute may only be used with the 'repository' attribute."] })
+  await checkPlace(call, shape, row)
+  const given = pickSettings(shape.settings, body)
+  await checkServed(call, shape, given, row)
   return {
     name: body['name'],
     base_path: body['base_path'],
     hidden: body['hidden'],
     labels: body['pulp_labels'],
-    ...('content_guard' in body ? { guard_id: body['content_guard']?.id ?? null } : {}),
-    ...('repository' in body ? { repository_id: repository } : {}),
-    ...('publication' in body ? { publication_id: publication } : {}),
+    ...idsOf(body, {
+      content_guard: 'guard_id',
+      repository: 'repository_id',
+      repository_version: 'version_id',
+      publication: 'publication_id',
+      remote: 'remote_id',
+    }),
     settings: given,
   }
 }
 
-/** Throws Invalid for a name or a path that is taken, and for a path above or below another one. */
-async function checkPlace(db: Db, { name, base_path: path }: Call['body'], id: number): Promise<void> {
+function idsOf(body: Call['body'], columns: Readonly<Record<string, string>>): Record<string, number | null> {
+  return Object.fromEntries(
+    Object.entries(columns).flatMap(([field, column]) => (field in body ? [[column, body[field]?.id ?? null]] : [])),
+  )
+}
+
+/** A distribution serves one thing. */
+async function checkServed(
+  call: Call,
+  { format, type }: Shape,
+  given: Record<string, unknown>,
+  row?: Row<'distribution'>,
+): Promise<void> {
+  const { body } = call
+  const problem = (message: string) => invalid({ non_field_errors: [message] })
+  const repository = idOf(body, 'repository', row?.repository_id)
+  const other = format.publications ? 'publication' : 'repository_version'
+  const it = format.publications ? idOf(body, other, row?.publication_id) : idOf(body, other, row?.version_id)
+  if (repository !== null && it !== null && !type.pullsThrough)
+    throw problem(`Only one of the attributes 'repository' and '${other}' may be used simultaneously.`)
+  const version: Target | undefined = body['repository_version']
+  if (version && repositoryTypeOf(call.ctx.formats, version.type).pushed)
+    throw problem('A container push repository cannot be distributed by specifying a repository version.')
+  const checkpoints = given['checkpoint'] ?? (row ? JSON.parse(row.settings).checkpoint : false)
+  if (checkpoints && (repository === null || it !== null))
+    throw problem("The 'checkpoint' attribute may only be used with the 'repository' attribute.")
+}
+
+/** Throws Failure invalid for a name or a path that is taken, and for a path above or below another one; denied for a namespace of others. */
+async function checkPlace(call: Call, { format, type, rules }: Shape, row?: Row<'distribution'>): Promise<void> {
+  const { db, formats } = call.ctx
+  const { name, base_path: path } = call.body
+  const id = row?.id ?? -1
   const problems: Record<string, Problems> = {}
-  const other = path === undefined ? undefined : await findOverlap(db, path, id)
+  const other = path === undefined ? undefined : await findOverlap(db, formats, `${format.name}.${type.type}`, path, id)
   if (other?.base_path === path && other) problems['base_path'] = ['This field must be unique.']
   // Pulp raises this one as a dictionary inside the field's own error, so it is nested and no list.
   else if (other)
     problems['base_path'] = { base_path: `Overlaps with existing distribution '${other.name}'` } as unknown as Problems
   if (name !== undefined && (await isNameTaken(db, 'distribution', name, id))) problems['name'] = ['This field must be unique.']
   if (Object.keys(problems).length > 0) throw invalid(problems)
+  if (row && path !== undefined && namespaceIn(path) !== namespaceIn(row.base_path) && !(await rules.mayPut(call, path)))
+    throw denied()
 }
 
 /** The id that a field names after the change. */
@@ -217,9 +338,17 @@ function idOf(body: Call['body'], field: string, stored: number | null = null): 
   return field in body ? (body[field]?.id ?? null) : stored
 }
 
-function checkPath(path: string | undefined): void {
+function checkPath(path: string | undefined, type: DistributionType): void {
   if (path === undefined) return
   const problem = (message: string) => invalid({ base_path: [message] })
+  if (type.checkPath) {
+    try {
+      type.checkPath(path)
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'invalid') throw problem(error.message)
+      throw error
+    }
+  }
   if (path.includes(' ')) throw problem('Relative path cannot contain spaces.')
   if (/[\s?#\\]/.test(path)) throw problem('Enter a valid URL.')
   if (path.startsWith('/') || path.endsWith('/')) throw problem('Relative path cannot begin or end with slashes.')
@@ -227,44 +356,103 @@ function checkPath(path: string | undefined): void {
     throw problem('Enter a valid URL.')
 }
 
-async function showDistributions(call: Call, rows: readonly Row<'distribution'>[], settings?: Fields) {
-  const guards = await hrefsById(
-    call,
-    'guard',
-    rows.map(({ guard_id }) => guard_id),
-  )
-  const repositories = await hrefsById(
-    call,
-    'repository',
-    rows.map(({ repository_id }) => repository_id),
-  )
-  const publications = await hrefsById(
-    call,
-    'publication',
-    rows.map(({ publication_id }) => publication_id),
-  )
+async function showDistributions(call: Call, rows: readonly Row<'distribution'>[], shape?: Shape) {
+  const hrefs = await linksOf(call, rows)
   const origin = (call.ctx.config.origin ?? call.origin).replace(/\/$/, '')
-  return rows.map((row) => ({
+  const isBrowsed = !shape || shape.format.servesVersions !== 'protocol'
+  const further = shape ? await furtherLinks(call, rows, shape) : []
+  return rows.map((row, at) => ({
     base_path: row.base_path,
-    base_url: `${origin}${contentPrefix}${row.base_path}/`,
-    content_guard: row.guard_id === null ? null : (guards.get(row.guard_id) ?? null),
-    no_content_change_since: row.publication_id === null ? null : renderTime(row.updated),
+    ...(isBrowsed && { base_url: `${origin}${contentPrefix}${row.base_path}/` }),
+    content_guard: hrefs.guard(row.guard_id),
+    no_content_change_since: row.publication_id === null && row.version_id === null ? null : renderTime(row.updated),
     hidden: row.hidden === 1,
     pulp_labels: JSON.parse(row.labels),
     name: row.name,
-    repository: row.repository_id === null ? null : (repositories.get(row.repository_id) ?? null),
-    ...(settings
-      ? {
-          publication: row.publication_id === null ? null : (publications.get(row.publication_id) ?? null),
-          ...showSettings(settings, JSON.parse(row.settings)),
-        }
-      : {}),
+    repository: hrefs.repository(row.repository_id),
+    ...(shape?.format.publications && { publication: hrefs.publication(row.publication_id) }),
+    ...(shape && showSettings(shape.settings, JSON.parse(row.settings))),
+    ...further[at],
   }))
+}
+
+/** What distributions name, whatever their type. */
+async function linksOf(call: Call, rows: readonly Row<'distribution'>[]) {
+  const find = async (kind: 'guard' | 'repository' | 'publication', column: 'guard_id' | 'repository_id' | 'publication_id') => {
+    const found = await hrefsById(
+      call,
+      kind,
+      rows.map((row) => row[column]),
+    )
+    return (id: number | null) => (id === null ? null : (found.get(id) ?? null))
+  }
+  return {
+    guard: await find('guard', 'guard_id'),
+    repository: await find('repository', 'repository_id'),
+    publication: await find('publication', 'publication_id'),
+  }
+}
+
+/** What distributions have that serve versions, lie in namespaces, or make others. */
+async function furtherLinks(
+  call: Call,
+  rows: readonly Row<'distribution'>[],
+  { format, type }: Shape,
+): Promise<Record<string, unknown>[]> {
+  if (format.publications) return []
+  const versions = await versionHrefs(
+    call,
+    rows.map(({ version_id }) => version_id),
+  )
+  const remotes = await hrefsById(
+    call,
+    'remote',
+    rows.map(({ remote_id }) => remote_id),
+  )
+  const namespaces = format.namespaces ? await namespaceHrefs(call, format, rows) : new Map<string, string>()
+  const made = type.pullsThrough ? await madeBy(call, rows) : new Map<number, string[]>()
+  const host = new URL(call.ctx.config.origin ?? call.origin).host
+  return rows.map((row) => ({
+    ...(!type.pullsThrough && { repository_version: row.version_id === null ? null : (versions.get(row.version_id) ?? null) }),
+    remote: row.remote_id === null ? null : (remotes.get(row.remote_id) ?? null),
+    ...(format.namespaces && { namespace: namespaces.get(namespaceIn(row.base_path)) ?? null }),
+    ...(type.pullsThrough && { distributions: made.get(row.id) ?? [] }),
+    ...type.show?.(row, host),
+  }))
+}
+
+async function namespaceHrefs(call: Call, { name }: Format, rows: readonly Row<'distribution'>[]): Promise<Map<string, string>> {
+  const names = [...new Set(rows.map(({ base_path }) => namespaceIn(base_path)))]
+  if (names.length === 0) return new Map()
+  const found = await call.ctx.db
+    .selectFrom('namespace')
+    .select(['uuid', 'type', 'name'])
+    .where('type', '=', `${name}.namespace`)
+    .where('name', 'in', names)
+    .execute()
+  return new Map(found.map((row) => [row.name, hrefOf(call.registry, 'namespace', row)]))
+}
+
+/** The distributions that these made. */
+async function madeBy(call: Call, rows: readonly Row<'distribution'>[]): Promise<Map<number, string[]>> {
+  if (rows.length === 0) return new Map()
+  const found = await call.ctx.db
+    .selectFrom('distribution')
+    .select(['uuid', 'type', 'made_by_id'])
+    .where(
+      'made_by_id',
+      'in',
+      rows.map(({ id }) => id),
+    )
+    .orderBy('id')
+    .execute()
+  const byMaker = Map.groupBy(found, ({ made_by_id }) => made_by_id!)
+  return new Map([...byMaker].map(([id, made]) => [id, made.map((row) => hrefOf(call.registry, 'distribution', row))]))
 }
 
 async function hrefsById(
   call: Call,
-  kind: 'guard' | 'repository' | 'publication',
+  kind: 'guard' | 'repository' | 'publication' | 'remote',
   ids: readonly (number | null)[],
 ): Promise<Map<number, string>> {
   const wanted = [...new Set(ids.filter((id) => id !== null))]

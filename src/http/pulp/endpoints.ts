@@ -40,8 +40,11 @@ function tagOf(path: string): string {
 /** What stands for an item's href in the document: `rpm_rpm_repository_href`. Capitals in a row are split one by one, as in Pulp. */
 export function placeholderOf({ placeholder, app, model }: Resource): string {
   if (placeholder) return placeholder
-  const snake = model.replace(/[A-Z]/g, (letter, at) => `${at > 0 ? '_' : ''}${letter.toLowerCase()}`)
-  return `${app === 'core' ? '' : `${app}_`}${snake}_href`
+  return `${app === 'core' ? '' : `${app}_`}${snakeCase(model)}_href`
+}
+
+export function snakeCase(model: string): string {
+  return model.replace(/[A-Z]/g, (letter, at) => `${at > 0 ? '_' : ''}${letter.toLowerCase()}`)
 }
 
 /** Finds resources by what names them. */

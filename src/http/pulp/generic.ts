@@ -1,6 +1,6 @@
 import { sql, type SqlBool } from 'kysely'
 import { lookups } from './filters.ts'
-import { visibleTo } from './list.ts'
+import { visibleRows } from './list.ts'
 import type { Call, Resource, Rows } from './resource.ts'
 
 /** A list over all types of a kind (`repositories/`), of what the caller may see of each type. */
@@ -35,7 +35,7 @@ async function whereVisible(rows: Rows<any>, call: Call, table: string, resource
   if (call.user!.isSuperuser) return rows
   const visible = await Promise.all(
     resources.map(async (resource) => {
-      const condition = resource.view && (await visibleTo(call, resource, resource.view))
+      const condition = await visibleRows(call, resource)
       return sql<SqlBool>`(${sql.ref(`${table}.type`)} = ${resource.type} and ${condition ?? sql`true`})`
     }),
   )

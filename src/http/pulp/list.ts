@@ -20,7 +20,7 @@ export async function listPage(call: Call & { resource: Resource }): Promise<Ans
   const { resource, query } = call
   const asked = parseFilters(call, resource)
   // With a name or a digest given, the few rows that have it are looked at; else a join that comes in the order of the list is quicker.
-  const few = asked.filters.some(({ name, filter }) => !filter.join && isSelective(name))
+  const few = asked.filters.some(({ name, filter }) => !filter.join && !filter.broad && isSelective(name))
   let rows = await rowsOf(call, resource, !few && asked.filters.some(({ filter }) => filter.join))
   let newestFirst: RawBuilder<unknown> = sql`${sql.ref(`${resource.table}.id`)} desc`
   for (const { filter, value } of asked.filters) {
@@ -71,11 +71,15 @@ export async function rowsOf(call: Call, resource: Resource, joined = false): Pr
   }
   if (resource.parent?.column && call.parent)
     rows = rows.where(sql<SqlBool>`${column(resource.parent.column)} = ${call.parent.id}`)
-  if (resource.view) {
-    const visible = await visibleTo(call, resource, resource.view)
-    if (visible) rows = rows.where(visible)
-  }
+  const visible = await visibleRows(call, resource)
+  if (visible) rows = rows.where(visible)
   return resource.where ? resource.where(rows, call) : rows
+}
+
+/** The condition that keeps what the user may see of a resource; undefined when that is everything. */
+export async function visibleRows(call: Call, resource: Resource): Promise<Expression<SqlBool> | undefined> {
+  if (resource.visible) return resource.visible(call)
+  return resource.view ? visibleTo(call, resource, resource.view) : undefined
 }
 
 /** The condition that keeps what the user may view with this permission; undefined when that is everything. */

@@ -1,11 +1,15 @@
+import { sql, type SqlBool } from 'kysely'
 import { isAllowed } from '../../core/auth.ts'
 import { formatNamed } from '../../core/ctx.ts'
+import type { RepositoryRight } from '../../core/format.ts'
+import { type Kind, repositoryTypeOf } from '../../core/names.ts'
 import { repositoryPermission } from '../../core/roles.ts'
 import { Failure } from '../../lib/failure.ts'
+import { rowsOf } from './list.ts'
 import { prnOfRow } from './operations.ts'
 import type { Call, Rule, Target } from './resource.ts'
 
-const denied = () => new Failure('denied', 'You do not have permission to perform this action.')
+export const denied = () => new Failure('denied', 'You do not have permission to perform this action.')
 
 /** Throws Failure denied unless the caller may do it. Looks at the item and the collection that holds it, not at the body. */
 export async function permit(call: Call, rule: Rule): Promise<void> {
@@ -15,6 +19,7 @@ export async function permit(call: Call, rule: Rule): Promise<void> {
   await demand(call, rule.model)
   if (rule.object) await demand(call, rule.object, objectPrn(call))
   if (rule.parent) await demand(call, rule.parent, parentPrn(call))
+  if (rule.other && !rule.other.withBody && !(await rule.other.holds(call))) throw denied()
 }
 
 async function demand({ ctx, user }: Call, permissions: readonly string[] = [], prn?: string): Promise<void> {
@@ -37,11 +42,17 @@ export async function permitNamed(call: Call, rule: Rule): Promise<void> {
     const target = call.body[field] as Target | null | undefined
     if (!target) continue
     const prn = target.kind === 'version' ? await repositoryOf(call, target) : target.prn
-    if (!(await isAllowed(call.ctx, call.user!, permission, prn))) throw denied()
+    const kind = target.kind === 'version' ? 'repository' : target.kind
+    // What has rules of its own is seen by those.
+    if (call.registry.find(kind, target.type)?.visible) {
+      if (!(await maySee(call, kind, target.type, prn))) throw denied()
+    } else if (!(await isAllowed(call.ctx, call.user!, permission, prn))) throw denied()
   }
+  if (rule.other?.withBody && !(await rule.other.holds(call))) throw denied()
 }
 
-async function repositoryOf({ ctx, registry }: Call, { id }: Target): Promise<string> {
+/** The PRN of the repository that a version is of. */
+export async function repositoryOf({ ctx, registry }: Call, { id }: Target): Promise<string> {
   const row = await ctx.db
     .selectFrom('version')
     .innerJoin('repository', 'repository.id', 'version.repository_id')
@@ -52,18 +63,34 @@ async function repositoryOf({ ctx, registry }: Call, { id }: Target): Promise<st
   return prnOfRow({ ctx, resource, row } as unknown as Call)
 }
 
+/** Whether the caller may see what a PRN names. */
+export async function maySee(call: Call, kind: Kind, type: string, prn: string): Promise<boolean> {
+  if (call.user!.isSuperuser) return true
+  const resource = call.registry.find(kind, type)!
+  const rows = await rowsOf({ ...call, resource, parent: undefined, query: new URLSearchParams() }, resource)
+  const uuid = prn.slice(prn.lastIndexOf(':') + 1)
+  const named = sql<SqlBool>`${sql.ref(`${resource.table}.uuid`)} = ${uuid}`
+  return (await rows.where(named).executeTakeFirst()) !== undefined
+}
+
 /** Work over several repositories: whoever is no administrator must be allowed to change the ones and to see the others. */
 export async function permitCopy(call: Call, changed: readonly string[], read: readonly string[]): Promise<void> {
   const user = call.user!
   if (user.isSuperuser) return
   for (const prn of changed) {
-    const format = formatNamed(call.ctx, modelIn(prn).split('.')[0]!)
-    if (!(await isAllowed(call.ctx, user, repositoryPermission(format, 'modify'), prn))) throw denied()
+    if (!(await isAllowed(call.ctx, user, permissionOn(call, modelIn(prn), 'modify'), prn))) throw denied()
   }
   for (const prn of read) {
     const [app, model] = modelIn(prn).split('.')
     if (!(await isAllowed(call.ctx, user, `${app}.view_${model}`, prn))) throw denied()
   }
+}
+
+/** The permission to do something with repositories of Pulp's model (`rpm.rpmrepository`). */
+function permissionOn(call: Call, model: string, right: RepositoryRight): string {
+  const { app, type } = call.registry.named(model)!
+  const format = formatNamed(call.ctx, app)
+  return repositoryPermission(format, repositoryTypeOf(call.ctx.formats, type!), right)
 }
 
 const modelIn = (prn: string) => prn.split(':')[1] ?? ''

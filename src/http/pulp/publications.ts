@@ -63,13 +63,14 @@ export function publicationResources(format: Format): Resource<'publication'>[] 
 }
 
 function publicationResource(format: Format, publications: Publications): Resource<'publication'> {
-  const { name: app, pulp } = format
-  const type = `${app}.${pulp.type}`
-  const model = `${pulp.model}Publication`
+  const { name: app } = format
+  const usual = format.repositories[0]!
+  const type = `${app}.${usual.type}`
+  const model = `${usual.model}Publication`
   const schema = `${app}.${model}`
   const may = (action: string) => `${app}.${action}_${model.toLowerCase()}`
   const view = may('view')
-  const viewRepository = `${app}.view_${pulp.model.toLowerCase()}repository`
+  const viewRepository = `${app}.view_${usual.model.toLowerCase()}repository`
   const fields: Fields = {
     repository_version: { ...commonFields['repository_version']!, to: `version:${type}` },
     repository: { ...commonFields['repository']!, to: `repository:${type}` },
@@ -79,7 +80,7 @@ function publicationResource(format: Format, publications: Publications): Resour
   }
   const answer = answerSchema(schema, baseFields, fields)
   return {
-    path: `publications/${app}/${pulp.type}`,
+    path: `publications/${app}/${usual.type}`,
     app,
     model,
     table: 'publication',

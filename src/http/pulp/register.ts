@@ -15,6 +15,7 @@ import { guards, guardsList } from './guards.ts'
 import { lookups } from './filters.ts'
 import { login } from './login.ts'
 import { maintenance } from './maintenance.ts'
+import { namespaceResources } from './namespaces.ts'
 import { buildDocument } from './openapi.ts'
 import { publicationResources, publicationsList } from './publications.ts'
 import { remoteResource, remotesList } from './remotes.ts'
@@ -59,11 +60,20 @@ export function documentOf(ctx: Pick<Ctx, 'formats'>, endpoints: readonly Endpoi
 }
 
 function resourcesOf({ formats }: Pick<Ctx, 'formats'>): Resource[] {
-  const repositories = formats.map(repositoryResource)
-  const versions = formats.map((format, index) => versionResource(format, repositories[index]!))
-  const remotes = formats.map(remoteResource)
+  const repositories: Resource[] = []
+  const versions: Resource[] = []
+  const remotes: Resource[] = []
+  const distributions: Resource[] = []
+  for (const format of formats) {
+    for (const type of format.repositories) {
+      const repository = repositoryResource(format, type)
+      repositories.push(repository)
+      versions.push(versionResource(format, type, repository))
+    }
+    remotes.push(...format.remotes.map((type) => remoteResource(format, type)))
+    distributions.push(...format.distributions.map((type) => distributionResource(format, type)))
+  }
   const publications = formats.flatMap(publicationResources)
-  const distributions = formats.map(distributionResource)
   const content = formats.flatMap((format) => format.contentTypes.map((type) => contentResource(format, type)))
   const contentTypes = content.map(({ type }) => type!).sort()
   return [
@@ -72,6 +82,7 @@ function resourcesOf({ formats }: Pick<Ctx, 'formats'>): Resource[] {
     ...remotes,
     ...publications,
     ...distributions,
+    ...formats.flatMap(namespaceResources),
     ...content,
     overTypes(repositoriesList, repositories),
     overRepositories(versionsList, repositories),

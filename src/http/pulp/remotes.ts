@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto'
-import type { Format } from '../../core/format.ts'
+import type { Format, ResourceType } from '../../core/format.ts'
 import { checkUnique, createResource, type RemoteValues } from '../../core/resources.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, labelFilter, nameFilters, timeFilters } from './filters.ts'
@@ -109,20 +109,20 @@ const ordering = {
   pulp_type: 'remote.type',
 }
 
-/** The remotes of one format. */
-export function remoteResource(format: Format): Resource<'remote'> {
-  const { name: app, pulp } = format
-  const type = `${app}.${pulp.type}`
-  const model = `${pulp.model}Remote`
+/** The remotes of one type of a format. */
+export function remoteResource(format: Format, declared: ResourceType): Resource<'remote'> {
+  const { name: app } = format
+  const type = `${app}.${declared.type}`
+  const model = `${declared.model}Remote`
   const schema = `${app}.${model}`
   const may = (action: string) => `${app}.${action}_${model.toLowerCase()}`
   const view = may('view')
-  const fields: Fields = { ...commonFields, ...format.fields.remote }
+  const fields: Fields = { ...commonFields, ...declared.fields }
   const answer = answerSchema(schema, baseFields, fields)
   const body = { schema, fields: fields }
   const change = { object: [may('change'), view] }
   return {
-    path: `remotes/${app}/${pulp.type}`,
+    path: `remotes/${app}/${declared.type}`,
     app,
     model,
     table: 'remote',
@@ -132,7 +132,7 @@ export function remoteResource(format: Format): Resource<'remote'> {
     filters,
     ordering,
     view,
-    show: async (_call, rows) => rows.map((row) => showRemote(row, format)),
+    show: async (_call, rows) => rows.map((row) => showRemote(row, declared)),
     operations: [
       listing(answer),
       reading(answer),
@@ -145,12 +145,12 @@ export function remoteResource(format: Format): Resource<'remote'> {
         answers: { 201: answer },
         allow: { model: [may('add')] },
         async run(call) {
-          const values = remoteValues(format, call.body)
+          const values = remoteValues(format, declared, call.body)
           return created(call, await createResource(call.ctx, 'remote', type, values as RemoteValues, call.user!.id))
         },
       },
-      updating('update', format, body, change),
-      updating('partial_update', format, { ...body, partial: true }, change),
+      updating('update', format, declared, body, change),
+      updating('partial_update', format, declared, { ...body, partial: true }, change),
       {
         name: 'delete',
         method: 'DELETE',
@@ -175,6 +175,7 @@ export function remoteResource(format: Format): Resource<'remote'> {
 function updating(
   name: 'update' | 'partial_update',
   format: Format,
+  declared: ResourceType,
   body: Operation['body'],
   allow: Operation['allow'],
 ): Operation {
@@ -183,12 +184,12 @@ function updating(
     method: name === 'update' ? 'PUT' : 'PATCH',
     on: 'item',
     summary: `Update a ${format.name} remote`,
-    body,
+    body: body!,
     answers: { 202: taskAnswer },
     allow,
     async run(call) {
-      const changes = remoteValues(format, call.body, call.row)
-      await checkUnique(call.ctx.db, 'remote', changes, call.row.id)
+      const changes = remoteValues(format, declared, call.body, call.row)
+      await checkUnique(call.ctx.db, call.ctx.formats, 'remote', call.row.type, changes, call.row.id)
       return postponed(call, {
         name: `${tasks}.ageneral_update`,
         kind: 'update',
@@ -201,8 +202,8 @@ function updating(
 }
 
 /** What a request sets, as core names it. Looks at what is stored where fields go together. */
-function remoteValues(format: Format, body: Call['body'], row?: Row<'remote'>): Partial<RemoteValues> {
-  const given = pickSettings({ ...commonSettings, ...format.fields.remote }, body)
+function remoteValues(format: Format, declared: ResourceType, body: Call['body'], row?: Row<'remote'>): Partial<RemoteValues> {
+  const given = pickSettings({ ...commonSettings, ...declared.fields }, body)
   const { policy: _, ...settings } = given
   const hidden = Object.fromEntries(Object.keys(secrets).flatMap((name) => (name in body ? [[name, body[name]]] : [])))
   checkUrl(body['url'])
@@ -251,7 +252,7 @@ function checkProxy(settings: Record<string, unknown>, hidden: Record<string, un
     throw invalid({ non_field_errors: ['proxy username and password can only be specified together'] })
 }
 
-function showRemote(row: Row<'remote'>, format?: Format): Record<string, unknown> {
+function showRemote(row: Row<'remote'>, declared?: ResourceType): Record<string, unknown> {
   const settings = JSON.parse(row.settings)
   const hidden = JSON.parse(row.secrets)
   return {
@@ -264,7 +265,7 @@ function showRemote(row: Row<'remote'>, format?: Format): Record<string, unknown
       name,
       is_set: hidden[name] !== undefined && hidden[name] !== null && hidden[name] !== '',
     })),
-    ...(format ? showSettings(format.fields.remote, settings) : {}),
+    ...(declared ? showSettings(declared.fields, settings) : {}),
     policy: row.policy,
   }
 }

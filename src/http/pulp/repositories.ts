@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Format } from '../../core/format.ts'
+import type { Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
 import { prnOf } from '../../core/names.ts'
 import { checkUnique, createResource, type RepositoryValues } from '../../core/resources.ts'
 import { repositoryPermission } from '../../core/roles.ts'
@@ -19,7 +19,9 @@ import {
   roleOperations,
   taskAnswer,
 } from './operations.ts'
-import type { Answer, Call, Fields, Filters, Operation, Resource, Target } from './resource.ts'
+import { acting } from './repository-actions.ts'
+import { rightsOfPushed } from './in-namespaces.ts'
+import type { Answer, AnswerSchema, Call, Fields, Filters, Operation, Resource, Rule, Target } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
 
 const tasks = 'pulpcore.app.tasks'
@@ -82,81 +84,114 @@ function withContent(latest: boolean): Filters[string] {
   }
 }
 
-/** The repositories of one format. */
-export function repositoryResource(format: Format): Resource<'repository'> {
-  const { name: app, pulp } = format
-  const type = `${app}.${pulp.type}`
-  const model = `${pulp.model}Repository`
+/** The repositories of one type of a format. */
+export function repositoryResource(format: Format, type: RepositoryType): Resource<'repository'> {
+  const { name: app } = format
+  const model = `${type.model}Repository`
   const schema = `${app}.${model}`
   const lower = `${app}.${model.toLowerCase()}`
-  const may = (action: string) => `${app}.${action}_${model.toLowerCase()}`
-  const view = may('view')
-  const viewRemote = `${app}.view_${pulp.model.toLowerCase()}remote`
+  const { remote, ...withoutRemote } = commonFields
   const fields: Fields = {
-    ...commonFields,
-    ...autopublish,
-    ...format.fields.repository,
+    ...withoutRemote,
+    ...(type.sync && { remote: remote! }),
+    ...(format.publications && autopublish),
+    ...type.fields,
   }
   const answer = answerSchema(schema, baseFields, fields)
-  const change = { object: [may('change'), view], named: { remote: viewRemote } }
-  const body = { schema, fields: fields }
+  const rights = type.pushed ? rightsOfPushed(format, type) : usualRights(format, type)
+  const body = { schema, fields }
   return {
-    path: `repositories/${app}/${pulp.type}`,
+    path: `repositories/${app}/${type.type}`,
     app,
     model,
     table: 'repository',
     kind: 'repository',
-    type,
+    type: `${app}.${type.type}`,
     fields,
     filters,
     ordering,
-    view,
-    show: (call, rows, wanted) => showRepositories(call, rows, wanted, format),
+    ...rights.see,
+    show: (call, rows, wanted) => showRepositories(call, rows, wanted, { format, type }),
     operations: [
       listing(answer),
       reading(answer),
-      {
-        name: 'create',
-        method: 'POST',
-        on: 'collection',
-        summary: `Create a ${app} repository`,
-        body,
-        answers: { 201: answer },
-        allow: { model: [may('add')], named: { remote: viewRemote } },
-        async run(call) {
-          await checkRemote(call, type)
-          const values = repositoryValues(format, call.body)
-          return created(call, await createResource(call.ctx, 'repository', type, values as RepositoryValues, call.user!.id))
-        },
-      },
-      updating('update', format, body, change),
-      updating('partial_update', format, { ...body, partial: true }, change),
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
-        summary: `Delete a ${app} repository`,
-        answers: { 202: taskAnswer },
-        allow: { object: [may('delete'), view] },
-        run: (call) =>
-          postponed(call, {
-            name: `${tasks}.base.ageneral_delete`,
-            kind: 'delete',
-            args: { resource: 'repository', id: call.row.id },
-            exclusive: [prnOfRow(call)],
-          }),
-      },
-      syncing(format, { object: [may('sync'), view], named: { remote: viewRemote } }),
-      modifying(format, { object: [repositoryPermission(format, 'modify'), view] }),
+      ...(type.pushed ? [] : [creating(format, type, body, answer), deleting(format, rights.delete!)]),
+      updating('update', format, type, body, rights.change),
+      updating('partial_update', format, type, { ...body, partial: true }, rights.change),
+      ...(type.sync ? [syncing(format, type, type.sync, rights.right('sync'))] : []),
+      ...(type.modify ? [modifying(format, rights.right('modify'))] : []),
+      ...(type.actions ?? []).map((action) => acting(action, rights.right(action.right))),
       ...roleOperations(lower),
-      ...labelOperations('repository', change),
+      // Pulp has none on what pushes made.
+      ...(type.pushed ? [] : labelOperations('repository', rights.change)),
     ],
+  }
+}
+
+/** Who may do what with repositories of a type. */
+export interface RepositoryRules {
+  see: Pick<Resource<'repository'>, 'view' | 'visible'>
+  change: Exclude<Rule, string>
+  delete?: Rule
+  right(right: RepositoryRight): Exclude<Rule, string>
+}
+
+function usualRights(format: Format, type: RepositoryType): RepositoryRules {
+  const may = (action: string) => `${format.name}.${action}_${type.model.toLowerCase()}repository`
+  const view = may('view')
+  return {
+    see: { view },
+    change: { object: [may('change'), view], named: { remote: viewRemote(format, type) } },
+    delete: { object: [may('delete'), view] },
+    right: (right) => ({ object: [repositoryPermission(format, type, right), view] }),
+  }
+}
+
+const viewRemote = (format: Format, { model }: RepositoryType) => `${format.name}.view_${model.toLowerCase()}remote`
+
+function creating(format: Format, type: RepositoryType, body: Operation['body'], answer: AnswerSchema): Operation {
+  return {
+    name: 'create',
+    method: 'POST',
+    on: 'collection',
+    summary: `Create a ${format.name} repository`,
+    body: body!,
+    answers: { 201: answer },
+    allow: {
+      model: [`${format.name}.add_${type.model.toLowerCase()}repository`],
+      named: { remote: viewRemote(format, type) },
+    },
+    async run(call) {
+      const name = `${format.name}.${type.type}`
+      await checkRemote(call, name)
+      const values = repositoryValues(format, type, call.body)
+      return created(call, await createResource(call.ctx, 'repository', name, values as RepositoryValues, call.user!.id))
+    },
+  }
+}
+
+function deleting({ name }: Format, allow: Rule): Operation {
+  return {
+    name: 'delete',
+    method: 'DELETE',
+    on: 'item',
+    summary: `Delete a ${name} repository`,
+    answers: { 202: taskAnswer },
+    allow,
+    run: (call) =>
+      postponed(call, {
+        name: `${tasks}.base.ageneral_delete`,
+        kind: 'delete',
+        args: { resource: 'repository', id: call.row.id },
+        exclusive: [prnOfRow(call)],
+      }),
   }
 }
 
 function updating(
   name: 'update' | 'partial_update',
   format: Format,
+  type: RepositoryType,
   body: Operation['body'],
   allow: Operation['allow'],
 ): Operation {
@@ -165,13 +200,13 @@ function updating(
     method: name === 'update' ? 'PUT' : 'PATCH',
     on: 'item',
     summary: `Update a ${format.name} repository`,
-    body,
+    body: body!,
     answers: { 202: taskAnswer },
     allow,
     async run(call) {
       await checkRemote(call, call.row.type)
-      const changes = repositoryValues(format, call.body, call.row)
-      await checkUnique(call.ctx.db, 'repository', changes, call.row.id)
+      const changes = repositoryValues(format, type, call.body, call.row)
+      await checkUnique(call.ctx.db, call.ctx.formats, 'repository', call.row.type, changes, call.row.id)
       return postponed(call, {
         name: `${tasks}.base.ageneral_update`,
         kind: 'update',
@@ -192,8 +227,13 @@ async function checkRemote({ ctx, body }: Call, type: string): Promise<void> {
 }
 
 /** What a request sets, as core names it. */
-function repositoryValues(format: Format, body: Call['body'], row?: Row<'repository'>): Partial<RepositoryValues> {
-  const settings = pickSettings(format.fields.repository, body)
+function repositoryValues(
+  format: Format,
+  type: RepositoryType,
+  body: Call['body'],
+  row?: Row<'repository'>,
+): Partial<RepositoryValues> {
+  const settings = pickSettings(type.fields, body)
   checkLabels(body['pulp_labels'])
   checkSetting(format, 'repository', { ...(row ? JSON.parse(row.settings) : {}), ...settings, ...autopublishOf(body, row) })
   return {
@@ -211,12 +251,16 @@ const autopublishOf = (body: Call['body'], row?: Row<'repository'>) => ({
   autopublish: body['autopublish'] ?? row?.autopublish === 1,
 })
 
-function syncing(format: Format, allow: Operation['allow']): Operation {
-  const { name: app, pulp } = format
-  const declaredNames = Object.keys(format.fields.sync)
+function syncing(
+  format: Format,
+  type: RepositoryType,
+  sync: NonNullable<RepositoryType['sync']>,
+  allow: Exclude<Rule, string>,
+): Operation {
+  const declaredNames = Object.keys(sync.fields)
   // Formats that only tell mirrors from additions share the schema of the core.
   const schema =
-    declaredNames.length === 1 && declaredNames[0] === 'mirror' ? 'RepositorySyncURL' : `${pulp.model}RepositorySyncURL`
+    declaredNames.length === 1 && declaredNames[0] === 'mirror' ? 'RepositorySyncURL' : `${type.model}RepositorySyncURL`
   return {
     name: 'sync',
     method: 'POST',
@@ -231,19 +275,19 @@ function syncing(format: Format, allow: Operation['allow']): Operation {
           to: 'remote',
           description: 'A remote to sync from. This will override a remote set on repository.',
         },
-        ...format.fields.sync,
+        ...sync.fields,
       },
     },
     answers: { 202: taskAnswer },
-    allow,
+    allow: { ...allow, named: { remote: viewRemote(format, type) } },
     async run(call) {
-      const remote = await remoteOf(call, `${app}.${pulp.type}`)
-      const settings = pickSettings(format.fields.sync, call.body)
+      const remote = await remoteOf(call, `${format.name}.${type.type}`)
+      const settings = pickSettings(sync.fields, call.body)
       const row: Row<'repository'> = call.row
       const about = { name: row.name, settings: { ...JSON.parse(row.settings), autopublish: row.autopublish === 1 } }
       checkSetting(format, 'sync', settings, about)
       return postponed(call, {
-        name: pulp.tasks.sync,
+        name: sync.task,
         kind: 'sync',
         args: { repositoryId: row.id, remoteId: remote.id, settings },
         exclusive: [prnOfRow(call)],
@@ -308,7 +352,7 @@ async function showRepositories(
   call: Call,
   rows: readonly Row<'repository'>[],
   wanted: (field: string) => boolean,
-  format?: Format,
+  shape?: { format: Format; type: RepositoryType },
 ) {
   const { db } = call.ctx
   const ids = rows.map(({ id }) => id)
@@ -335,10 +379,9 @@ async function showRepositories(
       name: row.name,
       description: row.description,
       retain_repo_versions: row.retain_versions,
-      remote: row.remote_id === null ? null : (remotes.get(row.remote_id) ?? null),
-      ...(format
-        ? { autopublish: row.autopublish === 1, ...showSettings(format.fields.repository, JSON.parse(row.settings)) }
-        : {}),
+      ...((!shape || shape.type.sync) && { remote: row.remote_id === null ? null : (remotes.get(row.remote_id) ?? null) }),
+      ...(shape?.format.publications && { autopublish: row.autopublish === 1 }),
+      ...(shape && showSettings(shape.type.fields, JSON.parse(row.settings))),
     }
   })
 }

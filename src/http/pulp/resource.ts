@@ -38,6 +38,8 @@ export interface Resource<T extends keyof Schema = any> {
   readonly ordering: Readonly<Record<string, Column>>
   /** The permission to see an item: lists hold only what the user may view, anything else is 404. Undefined: everybody sees all. */
   readonly view?: string
+  /** The rows that the user may see, where that does not only depend on the permission `view`; undefined when that is all. */
+  visible?(call: Call): Promise<Expression<SqlBool> | undefined>
   /** Narrows the rows further than `type` does. */
   where?(query: Rows<T>, call: Call): Rows<T> | Promise<Rows<T>>
   /** What an answer says of rows, in their order, without the base fields that the engine adds. `wanted` says whether a field is asked for. */
@@ -59,6 +61,8 @@ export type Filters = Readonly<Record<string, Filter>>
 export interface Filter {
   /** What it takes; arrays are comma-joined. Also its schema in the document. */
   readonly field: Field
+  /** It fits so many rows that others are better to begin with. */
+  readonly broad?: boolean
   /** Clients repeat the parameter instead of joining by commas. Both are taken. */
   readonly explode?: boolean
   /** The condition. `value` is parsed as `field` says. Throw Failure invalid with the filter's name as field for a bad one. */
@@ -147,7 +151,17 @@ export type Rule =
       /** On the item that holds the collection: a version's repository. */
       readonly parent?: readonly string[]
       readonly named?: Readonly<Record<string, string>>
+      /** Rights that come from elsewhere; see in-namespaces.ts. */
+      readonly other?: OtherRule
     }
+
+/** A rule of its own, and how access policies say it. */
+export interface OtherRule {
+  readonly conditions: readonly string[]
+  /** Asked before the body is read, or when it is (`withBody`). */
+  readonly withBody?: boolean
+  holds(call: Call): Promise<boolean>
+}
 
 /** What an operation gets. */
 export interface Call {

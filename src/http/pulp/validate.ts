@@ -105,7 +105,7 @@ function checkString(field: Field, value: unknown): unknown {
   if (field.minLength !== undefined && length < field.minLength)
     throw problem(`Ensure this field has at least ${field.minLength} characters.`)
   if (field.pattern && !new RegExp(field.pattern).test(text))
-    throw problem('Enter a valid "slug" consisting of letters, numbers, underscores or hyphens.')
+    throw problem(field.patternProblem ?? 'Enter a valid "slug" consisting of letters, numbers, underscores or hyphens.')
   return text
 }
 

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Format } from '../../core/format.ts'
+import type { Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
 import { repositoryPermission } from '../../core/roles.ts'
 import { type Counts, isDistributed, protectedVersion } from '../../core/versions.ts'
 import type { Row } from '../../store/schema.ts'
@@ -9,8 +9,9 @@ import { baseFields, lookups, timeFilters } from './filters.ts'
 import { apiRoot, hrefOf, versionHrefs } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import { answerSchema, listing, postponed, reading, taskAnswer } from './operations.ts'
+import { snakeCase } from './endpoints.ts'
 import { prnOf } from '../../core/names.ts'
-import type { Call, Field, Fields, Filter, Filters, Resource } from './resource.ts'
+import type { Call, Field, Fields, Filter, Filters, Resource, Rule } from './resource.ts'
 
 const tasks = 'pulpcore.app.tasks.repository'
 
@@ -69,15 +70,16 @@ export const verifyField: Fields = {
 }
 
 /** The versions of a format's repositories. */
-export function versionResource(format: Format, parent: Resource<'repository'>): Resource<'version'> {
-  const view = parent.view!
-  const deleting = [repositoryPermission(format, 'delete_version'), view]
+export function versionResource(format: Format, type: RepositoryType, parent: Resource<'repository'>): Resource<'version'> {
+  // What pushes made is nobody's to undo.
+  const may = (right: RepositoryRight): Rule =>
+    type.pushed ? 'admin' : { parent: [repositoryPermission(format, type, right), parent.view!] }
   return {
     path: 'versions',
     parent: { resource: parent, column: 'repository_id' },
     app: format.name,
     model: 'RepositoryVersion',
-    placeholder: `${parent.app}_${format.pulp.model.toLowerCase()}_repository_version_href`,
+    placeholder: `${parent.app}_${snakeCase(type.model)}_repository_version_href`,
     schema: 'RepositoryVersion',
     table: 'version',
     kind: 'version',
@@ -96,7 +98,7 @@ export function versionResource(format: Format, parent: Resource<'repository'>):
         on: 'item',
         summary: 'Delete a repository version',
         answers: { 202: taskAnswer },
-        allow: { parent: deleting },
+        allow: may('delete_version'),
         async run(call) {
           if (await isDistributed(call.ctx.db, call.row.id)) throw invalid([protectedVersion])
           return postponed(call, {
@@ -115,7 +117,7 @@ export function versionResource(format: Format, parent: Resource<'repository'>):
         summary: 'Repair Repository Version',
         body: { schema: 'Repair', fields: verifyField },
         answers: { 202: taskAnswer },
-        allow: { parent: [repositoryPermission(format, 'repair'), view] },
+        allow: may('repair'),
         run: (call) =>
           postponed(call, {
             name: `${tasks}.repair_version`,

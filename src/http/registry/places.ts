@@ -1,13 +1,9 @@
 import { sql } from 'kysely'
-import { grantToCreator, type User } from '../../core/auth.ts'
+import type { User } from '../../core/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
-import { modelOf, prnOf } from '../../core/names.ts'
-import { ensureNamespace, findNamespace, namespaceIn } from '../../core/namespaces.ts'
-import { isNameTaken } from '../../core/resources.ts'
-import { insertFirstVersion } from '../../core/versions.ts'
+import { findNamespace, namespaceIn } from '../../core/namespaces.ts'
+import { insertResource, isNameTaken } from '../../core/resources.ts'
 import { hasCode } from '../../lib/failure.ts'
-import { now } from '../../lib/time.ts'
-import { newUuid } from '../../lib/uuid.ts'
 import type { Db, Tx } from '../../store/database.ts'
 import { OciFailure } from './failures.ts'
 import { containerType, type Guarded, guardedOf, namespaceType, pushType } from './rights.ts'
@@ -140,47 +136,11 @@ export async function beginPlace(ctx: Ctx, name: string, user: User): Promise<vo
 }
 
 async function insertPlace(tx: Tx, formats: Ctx['formats'], name: string, user: User): Promise<void> {
-  await ensureNamespace(tx, formats, namespaceType, namespaceIn(name), user.id)
   const there = await tx.selectFrom('distribution').select('type').where('base_path', '=', name).executeTakeFirst()
   if (there?.type === containerType) return
   if (there || (await isNameTaken(tx, 'distribution', name, -1)) || (await isNameTaken(tx, 'repository', name, -1)))
     throw new OciFailure('DENIED', `${name} cannot be pushed to: the name is taken by something else.`)
-  const at = now()
-  const named = { name, labels: '{}', created: at, updated: at }
-  const repository = await tx
-    .insertInto('repository')
-    .values({
-      ...named,
-      uuid: newUuid(),
-      type: pushType,
-      settings: '{}',
-      description: null,
-      remote_id: null,
-      retain_versions: null,
-      autopublish: 0,
-      next_version: 1,
-      last_sync: null,
-    })
-    .returning('id')
-    .executeTakeFirstOrThrow()
-  await insertFirstVersion(tx, repository.id)
-  const distribution = await tx
-    .insertInto('distribution')
-    .values({
-      ...named,
-      uuid: newUuid(),
-      type: containerType,
-      settings: JSON.stringify({ private: true }),
-      base_path: name,
-      guard_id: null,
-      repository_id: repository.id,
-      version_id: null,
-      publication_id: null,
-      hidden: 0,
-      content_changed: at,
-    })
-    .returning('uuid')
-    .executeTakeFirstOrThrow()
-  const prn = prnOf(formats, 'distribution', { uuid: distribution.uuid, type: containerType })
-  await grantToCreator(tx, user.id, [`${modelOf(formats, 'distribution', containerType)}_owner`], prn)
+  const repository = await insertResource(tx, formats, 'repository', pushType, { name }, null)
+  const values = { name, base_path: name, repository_id: repository.id, settings: { private: true } }
+  await insertResource(tx, formats, 'distribution', containerType, values, user.id)
 }

@@ -15,7 +15,7 @@ import { OciFailure } from './failures.ts'
 import { findTagged } from './manifests.ts'
 import type { Place } from './places.ts'
 import { isTag } from './target.ts'
-import { isImmutable } from './immutable-tags.ts'
+import { isImmutable } from '../../core/immutable-names.ts'
 
 /** Tags that one request may set beside the manifest. */
 const mostTags = 100

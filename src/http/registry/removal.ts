@@ -10,7 +10,7 @@ import type { Row } from '../../store/schema.ts'
 import { findBlob, leaseKey } from './blobs.ts'
 import { type Desk, type Exchange, getWritable, sendEmpty } from './desk.ts'
 import { OciFailure } from './failures.ts'
-import { isImmutable } from './immutable-tags.ts'
+import { isImmutable } from '../../core/immutable-names.ts'
 import type { Place } from './places.ts'
 
 /*

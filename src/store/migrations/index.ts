@@ -4,6 +4,7 @@ import * as accessPolicies from './002-access-policies.ts'
 import * as membershipTime from './003-membership-time.ts'
 import * as references from './004-references.ts'
 import * as sessions from './005-sessions.ts'
+import * as pullThrough from './006-pull-through.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
 export const migrations: Record<string, Migration> = {
@@ -12,4 +13,5 @@ export const migrations: Record<string, Migration> = {
   '003-membership-time': membershipTime,
   '004-references': references,
   '005-sessions': sessions,
+  '006-pull-through': pullThrough,
 }
