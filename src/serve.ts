@@ -43,6 +43,8 @@ export interface ServeOptions {
   upstreamAddresses?: string | undefined
   /** How clients of the registry log in: with tokens (`token`, the default), or with passwords only. */
   registryAuth?: RegistryOptions['auth']
+  /** Origins that may be sent the credentials of upstreams to give tokens for them. */
+  tokenRealms?: readonly string[] | undefined
   /** Tasks at once; 2 by default. */
   workers?: number | undefined
   logLevel?: string | undefined
@@ -72,9 +74,9 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const logLevel = options.logLevel ?? 'info'
   const log = openLog(logLevel)
   const changes = newChangeCounter()
-  const { database, origin, allowedChecksums, upstreamAddresses } = options
+  const { database, origin, allowedChecksums, upstreamAddresses, tokenRealms } = options
   const own = { host: options.host, port: new SharedArrayBuffer(4) }
-  const opening = { data, database, origin, allowedChecksums, upstreamAddresses, own }
+  const opening = { data, database, origin, allowedChecksums, upstreamAddresses, tokenRealms, own }
 
   // Disposed from the last to the first when the start fails; moved out and kept when it does not.
   await using stack = new AsyncDisposableStack()

@@ -13,6 +13,7 @@ export interface ThreadData {
   origin: string | undefined
   allowedChecksums: readonly string[] | undefined
   upstreamAddresses?: string | undefined
+  tokenRealms?: readonly string[] | undefined
   own?: OwnListener | undefined
   changes: SharedArrayBuffer
   logLevel: string

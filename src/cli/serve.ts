@@ -30,6 +30,10 @@ export const serve = command({
       allowedChecksums: env['SIGNALBOX_CHECKSUMS']?.split(','),
       upstreamAddresses: env['SIGNALBOX_UPSTREAM_ADDRESSES'] || undefined,
       registryAuth: parseRegistryAuth(values['registry-auth'], env['SIGNALBOX_TOKEN_AUTH_DISABLED']),
+      tokenRealms: env['SIGNALBOX_TOKEN_REALMS']
+        ?.split(',')
+        .filter(Boolean)
+        .map((each) => parseOrigin(each, 'SIGNALBOX_TOKEN_REALMS')),
       workers: parseWorkers(env['SIGNALBOX_WORKERS']),
       logLevel: env['SIGNALBOX_LOG'],
     })
@@ -52,10 +56,10 @@ export function parseListen(text: string): { host: string; port: number } {
   return { host: match[1] ?? (match[2] || '::'), port }
 }
 
-function parseOrigin(text: string): string {
+function parseOrigin(text: string, where = '--origin'): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search || url.hash || url.username)
-    throw new Failure('invalid', `--origin takes an origin, such as https://packages.example.org, not "${text}".`)
+    throw new Failure('invalid', `${where} takes an origin, such as https://packages.example.org, not "${text}".`)
   return url.origin
 }
 

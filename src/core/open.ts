@@ -20,6 +20,8 @@ export interface Opening {
   allowedChecksums?: readonly string[] | undefined
   /** Where upstreams may be, as parseAddressRule reads it. */
   upstreamAddresses?: string | undefined
+  /** See FetcherOptions. */
+  tokenRealms?: readonly string[] | undefined
   /** Where this process serves: no upstream. */
   own?: OwnListener | undefined
   /** The counter of changes, where several threads share it. */
@@ -44,6 +46,7 @@ export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> 
       blobs,
       log: opening.log,
       addresses: parseAddressRule(opening.upstreamAddresses ?? usualAddresses, opening.own),
+      tokenRealms: opening.tokenRealms,
     }),
     log: opening.log,
     config: {
