@@ -4,6 +4,7 @@ import { forEachDatabase } from '../../../tests/databases.ts'
 import { digestOf, types } from '../../../tests/registry-upstream.ts'
 import { addSynced, setUpSync } from '../../../tests/syncing-images.ts'
 import { unitsById } from '../../core/content.ts'
+import { type OnDemand, openOnDemand } from '../../core/on-demand.ts'
 import { updateResource } from '../../core/resources.ts'
 import { latestVersion } from '../../core/versions.ts'
 
@@ -320,4 +321,182 @@ forEachDatabase((engine, open) => {
     await sync({ mirror: true })
     assert.deepEqual(await keysOf('manifest'), [image.digest])
   })
+
+  test(`${engine}: what is about one platform of a list comes along, and stays while the list is the same`, async (t) => {
+    const { registry, sync, keysOf, made } = await setUpSync(t, await open(t))
+    registry.hasReferrers = true
+    const platform = registry.addImage('ns/app', undefined, 'arm')
+    const list = registry.addIndex('ns/app', 'multi', [platform])
+    const about = registry.addReferrer('ns/app', platform, 'application/spdx+json')
+    const all = [platform, list, about].map(({ digest }) => digest).sort()
+    await sync({ mirror: true })
+    assert.deepEqual(await keysOf('manifest'), all)
+    made.length = 0
+    registry.addImage('ns/app', 'other', 'other')
+    await sync({ mirror: true })
+    const now = await keysOf('manifest')
+    assert.deepEqual(
+      all.filter((digest) => !now.includes(digest)),
+      [],
+    )
+    registry.requests.length = made.length = 0
+    await sync({ mirror: true })
+    assert.deepEqual(made, [])
+    assert.ok(!registry.requests.includes(`GET /v2/ns/app/referrers/${platform.digest}`))
+  })
+
+  test(`${engine}: tags that cosign and others name for a digest come along with its image, and those of other images do not`, async (t) => {
+    const { registry, sync, tags, keysOf } = await setUpSync(t, await open(t), 'ns/app', {
+      include_tags: ['1.0'],
+      exclude_tags: ['*.att'],
+    })
+    const about = (digest: string, end = '') => `${digest.replace(':', '-')}${end}`
+    const platform = registry.addImage('ns/app', undefined, 'platform')
+    const image = registry.addIndex('ns/app', '1.0', [platform])
+    const other = registry.addImage('ns/app', '2.0', 'other')
+    const signature = registry.addImage('ns/app', about(image.digest, '.sig'), 'signature')
+    registry.addImage('ns/app', about(image.digest, '.att'), 'attestation')
+    registry.addImage('ns/app', about(platform.digest, '.sbom'), 'sbom')
+    registry.addImage('ns/app', about(signature.digest, '.sig'), 'signature of the signature')
+    registry.addImage('ns/app', about(other.digest, '.sig'), 'signature of another')
+    const referrer = registry.addReferrer('ns/app', image, 'application/spdx+json')
+    registry.addIndex('ns/app', about(image.digest), [referrer])
+    await sync()
+    const expected = [
+      '1.0',
+      about(image.digest),
+      about(image.digest, '.sig'),
+      about(platform.digest, '.sbom'),
+      about(signature.digest, '.sig'),
+    ]
+    assert.deepEqual(Object.keys(await tags()).sort(), expected.sort())
+    assert.ok((await keysOf('manifest')).includes(referrer.digest))
+    registry.requests.length = 0
+    await sync()
+    assert.ok(!registry.requests.some((request) => /^GET .*\/(manifests|blobs)\//.test(request)))
+    assert.equal(registry.requests.filter((request) => request.startsWith('HEAD')).length, 5)
+  })
+
+  test(`${engine}: signed_only takes what cosign signed or what a signature is about, with that, and nothing else`, async (t) => {
+    const { registry, sync, tags, keysOf, number } = await setUpSync(t, await open(t))
+    registry.hasReferrers = true
+    const byTag = registry.addImage('ns/app', 'by-tag', 'by tag')
+    registry.addImage('ns/app', `${byTag.digest.replace(':', '-')}.sig`, 'signature')
+    const byReferrer = registry.addImage('ns/app', 'by-referrer', 'by referrer')
+    const notation = registry.addReferrer('ns/app', byReferrer, 'application/vnd.cncf.notary.signature')
+    const unsigned = registry.addImage('ns/app', 'unsigned', 'unsigned')
+    registry.addReferrer('ns/app', unsigned, 'application/spdx+json')
+    registry.addImage('ns/app', `${unsigned.digest.replace(':', '-')}.sbom`, 'sbom of the unsigned')
+    await sync({ signed_only: true })
+    assert.deepEqual(Object.keys(await tags()).sort(), ['by-referrer', 'by-tag', `${byTag.digest.replace(':', '-')}.sig`])
+    assert.ok((await keysOf('manifest')).includes(notation.digest))
+    assert.ok(!(await keysOf('manifest')).includes(unsigned.digest))
+    await sync({ signed_only: true })
+    assert.equal(await number(), 1)
+  })
+
+  test(`${engine}: Docker's first manifests are stored as they are, under the digest of what they sign`, async (t) => {
+    const { registry, sync, tags, ctx, rows, storedBlobs } = await setUpSync(t, await open(t))
+    const layer = registry.addBlob('ns/app', 'a layer')
+    const { bytes, digest } = signFirst({
+      schemaVersion: 1,
+      name: 'ns/app',
+      tag: 'old',
+      architecture: 's390x',
+      fsLayers: [{ blobSum: layer.digest }],
+    })
+    registry.image('ns/app').manifests.set(digest, { bytes, type: types.firstSigned })
+    registry.image('ns/app').tags.set('old', digest)
+    await sync()
+    assert.deepEqual(await tags(), { old: digest })
+    const row = (await rows()).find(({ type }) => type === 'container.manifest')!
+    const [unit] = await Array.fromAsync(unitsById(ctx.db, [row.id]))
+    assert.deepEqual(await unit!.entry(), bytes)
+    assert.equal(unit!.meta['architecture'], 's390x')
+    assert.deepEqual(await storedBlobs(), [layer.digest])
+    // Something else behind what is signed, where a reader might see it.
+    const spoiled = Buffer.from(bytes.toString().replace('"signatures":', '"architecture":"evil","signatures":'))
+    registry.image('ns/app').manifests.set(digest, { bytes: spoiled, type: types.firstSigned })
+    await assert.rejects((await addSynced(ctx, registry, 'ns/app')).sync(), /ns\/app:old cannot be synced\. .*other bytes/)
+  })
+
+  test(`${engine}: a layer that was left upstream is fetched with a token when somebody asks, verified, and stored once`, async (t) => {
+    const secret = { username: 'reader', password: 'pass' }
+    const { registry, sync, ctx, storedBlobs } = await setUpSync(t, await open(t), 'ns/app', { policy: 'on_demand', ...secret })
+    registry.auth = { kind: 'token', ...secret }
+    registry.addImage('ns/app', '1', 'one')
+    registry.addImage('ns/app', '2', 'two')
+    await sync()
+    await using onDemand = openOnDemand(ctx)
+    const fileOf = (digest: string) => ctx.db.selectFrom('file').select('id').where('path', '=', digest).executeTakeFirstOrThrow()
+    const good = digestOf('layer of one')
+    registry.requests.length = 0
+    const [first, second] = await Promise.all([
+      readFile(onDemand, (await fileOf(good)).id),
+      onDemand.fetch((await fileOf(good)).id),
+    ])
+    assert.deepEqual([first, second], ['layer of one', good.slice(7)])
+    assert.ok((await storedBlobs()).includes(good))
+    assert.ok(registry.requests.filter((request) => request === `GET /v2/ns/app/blobs/${good}`).length <= 3)
+    registry.requests.length = 0
+    assert.equal(await readFile(onDemand, (await fileOf(good)).id), 'layer of one')
+    assert.deepEqual(registry.requests, [])
+    const bad = digestOf('layer of two')
+    registry.image('ns/app').blobs.set(bad, Buffer.from('layer of twx'))
+    const { id } = await fileOf(bad)
+    await assert.rejects(readFile(onDemand, id), { code: /integrity|upstream/ })
+    assert.ok(!(await storedBlobs()).includes(bad))
+  })
+
+  test(`${engine}: a size that another upstream told wrong does not spoil a layer for those who have it right`, async (t) => {
+    const { registry, sync, ctx, keysOf } = await setUpSync(t, await open(t), 'evil/app', { policy: 'on_demand' })
+    const layer = registry.addBlob('good/app', 'a layer')
+    registry.addImage('evil/app', '1', 'evil', { layers: [{ ...layer, size: 3 }] })
+    await sync()
+    assert.ok((await keysOf('blob')).includes(layer.digest))
+    registry.addImage('good/app', '1', 'good', { layers: [layer] })
+    const good = await addSynced(ctx, registry, 'good/app')
+    await good.sync()
+    assert.ok((await good.storedBlobs()).includes(layer.digest))
+  })
+
+  test(`${engine}: an image that is not there is named, and so is one whose name is none`, async (t) => {
+    const { registry, sync } = await setUpSync(t, await open(t), 'ns/none')
+    registry.addImage('ns/app', '1', '1')
+    await assert.rejects(sync(), /v2\/ns\/none\/tags\/list answered 404/)
+    for (const name of ['', 'UPPER', '../x', 'a//b', 'a b'])
+      await assert.rejects((await setUpSync(t, await open(t), name)).sync(), { code: 'invalid', field: 'upstream_name' })
+  })
+
+  test(`${engine}: tags that are none and lists that are none are refused`, async (t) => {
+    const { registry, sync } = await setUpSync(t, await open(t))
+    registry.addImage('ns/app', '1', '1')
+    for (const body of ['{"tags":["../../x"]}', '{"tags":[7]}', '{"tags":"x"}', '[]x', 'null']) {
+      registry.whim = (_, response, path) => {
+        if (path.endsWith('/tags/list')) response.end(body)
+        return path.endsWith('/tags/list')
+      }
+      await assert.rejects(sync(), { code: 'integrity' })
+    }
+  })
 })
+
+async function readFile(onDemand: OnDemand, id: number): Promise<string> {
+  const arrival = onDemand.open(id)
+  try {
+    return Buffer.concat(await Array.fromAsync(arrival.read())).toString()
+  } finally {
+    arrival.close()
+  }
+}
+
+/** A manifest of the first kind with a signature, as Docker made them; who signed does not matter here. */
+function signFirst(body: Record<string, unknown>): { bytes: Buffer; digest: string } {
+  const payload = JSON.stringify(body, undefined, 3)
+  const formatLength = payload.length - '\n}'.length
+  const encode = (text: string) => Buffer.from(text).toString('base64url')
+  const signed = encode(JSON.stringify({ formatLength, formatTail: encode('\n}'), time: '2015-01-01T00:00:00Z' }))
+  const signatures = `,\n   "signatures": [{"header": {"alg": "ES256"}, "signature": "x", "protected": "${signed}"}]\n}`
+  const bytes = Buffer.from((payload.slice(0, formatLength) + signatures).replace('"signatures": ', '"signatures":'))
+  return { bytes, digest: digestOf(payload) }
+}

@@ -46,8 +46,9 @@ export async function* discover(upstream: Upstream, options: SyncOptions): Async
   }
   const report = (change: object) => progress.report('sync.processing.tag', 'Processing Tags', change)
   report({ total: queue.length, done: 0 })
-  for (let at = 0; at < state.queue.length; at += batchSize) {
+  for (let at = 0; at < state.queue.length; ) {
     const batch = state.queue.slice(at, at + batchSize)
+    at += batch.length
     yield* discoverTags(search, state, batch)
     report({ total: state.queue.length, add: batch.length })
   }
