@@ -16,6 +16,8 @@ const largestFile = 64 * 1024 ** 3
 export interface OnDemand extends AsyncDisposable {
   /** Joins the download of this file, or begins it. Its remote's policy decides whether the bytes are stored as well. */
   open(fileId: number): Arrival
+  /** As open, for a file whose blob has lost its bytes: they are stored again. */
+  openAgain(fileId: number): Promise<Arrival>
   /** Downloads the file, whether or not it has a blob, and stores it. Returns its digest. Throws Failure upstream or integrity. */
   fetch(fileId: number): Promise<string>
 }
@@ -36,13 +38,18 @@ export function openOnDemand(ctx: Ctx): OnDemand {
     })
     return download
   }
+  async function joinAgain(fileId: number): Promise<Download> {
+    // One that found the file stored did not look at its bytes.
+    for (let under = downloads.get(fileId); under && !under.again; under = downloads.get(fileId)) await under.finished
+    const download = join(fileId, true)
+    download.kept = true
+    return download
+  }
   return {
     open: (fileId) => follow(ctx, join(fileId, false)),
+    openAgain: async (fileId) => follow(ctx, await joinAgain(fileId)),
     async fetch(fileId) {
-      // One that found the file stored did not look at its bytes.
-      for (let under = downloads.get(fileId); under && !under.again; under = downloads.get(fileId)) await under.finished
-      const download = join(fileId, true)
-      download.kept = true
+      const download = await joinAgain(fileId)
       const arrival = follow(ctx, download)
       try {
         const { sha256 } = await arrival.complete()

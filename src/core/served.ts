@@ -315,3 +315,17 @@ async function findContentFile(db: Db, { format, version, publication }: Target,
     .execute()
   return rows.find((file) => placed(file, layout) === path)
 }
+
+/** A file that has this blob and can be had from upstream. */
+export async function findFileWithSource(db: Db, sha256: string): Promise<number | undefined> {
+  const found = await db
+    .selectFrom('file')
+    .innerJoin('blob', 'blob.id', 'file.blob_id')
+    .innerJoin('source', 'source.file_id', 'file.id')
+    .select('file.id')
+    .where('blob.sha256', '=', sha256)
+    .orderBy('file.id', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return found?.id
+}

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { open } from 'node:fs/promises'
 import type { Arrival } from '../../core/arrival.ts'
-import type { OnDemand } from '../../core/on-demand.ts'
 import type { Served } from '../../core/served.ts'
+import { Failure, hasCode } from '../../lib/failure.ts'
 import type { BlobStore, Range } from '../../store/blobs.ts'
 import type { FsBlobStore } from '../../store/fs.ts'
 import { decideWish, type Facts, type Wish } from './conditions.ts'
@@ -90,11 +90,18 @@ export async function sendBlob(
   }
   const file = await open((blobs as FsBlobStore).pathOf(blob.sha256))
   try {
+    if ((await file.stat()).size !== blob.size) throw new Failure('integrity', `The blob sha256:${blob.sha256} is damaged.`)
     sendHead(res, wish, head, headers)
     await files.send(res, file.fd, part)
   } finally {
     await file.close()
   }
+}
+
+/** Whether this is because stored bytes are gone or are others. */
+export function isLost(error: unknown): boolean {
+  if (error instanceof Failure) return error.code === 'not_found' || error.code === 'integrity'
+  return hasCode(error, 'ENOENT')
 }
 
 /** The bytes to send; undefined when the answer has no body. */
@@ -126,12 +133,17 @@ function sendHead(res: ServerResponse, wish: Wish, { size }: Facts, headers: str
 }
 
 /** Sends a file whose bytes are upstream: small ones and parts of any when the whole is here and right, others while they come. */
-export async function sendRemote(onDemand: OnDemand, req: IncomingMessage, res: ServerResponse, remote: Remote): Promise<void> {
+export async function sendRemote(
+  req: IncomingMessage,
+  res: ServerResponse,
+  remote: Remote,
+  openArrival: () => Arrival | Promise<Arrival>,
+): Promise<void> {
   const told = factsOf(remote)
   const wish = decideWish(req.headers, told)
   if (req.method === 'HEAD' || !(wish.status === 200 || wish.status === 206))
     return sendHead(res, wish, told, headersOf(remote, told))
-  const arrival = onDemand.open(remote.fileId)
+  const arrival = await openArrival()
   const close = () => arrival.close()
   // A reader may also go while nothing is written yet.
   res.on('close', close)

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { type IncomingHttpHeaders, request } from 'node:http'
+import { rm, truncate, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { buffer, text } from 'node:stream/consumers'
 import { test, type TestContext } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { pino } from 'pino'
 import { forEachDatabase, type OpenTestDatabase } from '../../../tests/databases.ts'
 import {
   addBlob,
@@ -228,6 +232,55 @@ forEachDatabase((engine, open) => {
       assert.ok(body.equals(large.subarray(start, end + 1)))
     })
     await Promise.all([...reads, ...[1, 300_000, 2_000_000, 9_000_000].map(breakOff)])
+  })
+
+  test(`${engine}: what has lost its bytes is fetched from its source, and stored again`, async (t) => {
+    const { ctx, repository, get } = await start(t, open)
+    const good = new Map([
+      ['small', Buffer.from('a small one\n')],
+      ['large', large.subarray(0, 1_000_000)],
+      ['cut', large.subarray(1_000_000, 2_000_000)],
+      ['altered', Buffer.from('as it should be\n')],
+    ])
+    let requests = 0
+    const origin = await listen(t, (req, res) => {
+      requests++
+      res.end(good.get(req.url!.slice(1)))
+    })
+    for (const [name, bytes] of good) {
+      const { id, contentId } = await addFile(ctx, name, { blobId: await addBlob(ctx, bytes), size: bytes.length })
+      await addMember(ctx, repository, contentId)
+      await addSource(ctx, id, `${origin}/${name}`, 'streamed')
+      const stored = join(ctx.config.dataDirectory, 'blobs/sha256', sha256(bytes).slice(0, 2), sha256(bytes).slice(2))
+      if (name === 'cut') await truncate(stored, 400_000)
+      else if (name === 'altered') await writeFile(stored, 'as it shouldn’t')
+      else await rm(stored)
+    }
+    ctx.changes.bump()
+    for (const [name, bytes] of good) {
+      const part = await get(`d/${name}`, { range: 'bytes=2-9' })
+      assert.deepEqual([part.status, String(part.body)], [206, String(bytes.subarray(2, 10))], name)
+      const isStored = async () => (await buffer(await ctx.blobs.open(sha256(bytes)))).equals(bytes)
+      while (!(await isStored().catch(() => false))) await sleep(10)
+      const all = await Promise.all([get(`d/${name}`), get(`d/${name}`)])
+      for (const { status, body, headers } of all)
+        assert.deepEqual([status, sha256(body), headers.etag], [200, sha256(bytes), `"${sha256(bytes)}"`], name)
+    }
+    assert.equal(requests, good.size)
+  })
+
+  test(`${engine}: what has lost its bytes and has no source is an error that the log names`, async (t) => {
+    const { ctx, get } = await start(t, open)
+    const logged: string[] = []
+    Object.assign(ctx, { log: pino({ level: 'error' }, { write: (line) => void logged.push(line) }) })
+    await ctx.blobs.delete(sha256('hello'))
+    await ctx.blobs.delete(sha256(large))
+    for (const path of ['d/dir/a.txt', 'd/large.iso']) {
+      assert.equal((await get(path)).status, 500)
+      assert.ok(logged.pop()!.includes(`the stored bytes of ${path.slice(2)} (sha256:`))
+    }
+    await addBlob(ctx, 'hello')
+    assert.equal((await get('d/dir/a.txt')).status, 200)
   })
 
   test(`${engine}: a reader that goes away, or hardly reads, harms nobody`, async (t) => {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
+import { Failure } from '../../lib/failure.ts'
 import type { BlobStore } from '../../store/blobs.ts'
 
 export const smallBlob = 256 * 1024
@@ -20,7 +21,8 @@ export function openSmallBlobs(blobs: BlobStore): SmallBlobs {
   async function load(sha256: string): Promise<Buffer> {
     const bytes = await buffer(await blobs.open(sha256))
     // They may be sent for months: a disk's mistake must not be.
-    if (createHash('sha256').update(bytes).digest('hex') !== sha256) throw new Error(`the blob sha256:${sha256} is damaged`)
+    if (createHash('sha256').update(bytes).digest('hex') !== sha256)
+      throw new Failure('integrity', `The blob sha256:${sha256} is damaged.`)
     kept.set(sha256, bytes)
     weight += bytes.length
     for (const [oldest, { length }] of kept) {
