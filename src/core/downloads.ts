@@ -93,7 +93,7 @@ async function telling<T>({ contentId }: MissingFile, { wholes }: Places, work: 
 const mostNames = 5
 
 /** Where a file is, and where else it should be: at the same place below each mirror. */
-function urlsOf({ url, path }: MissingFile, { base, mirrors = [] }: Places): URL[] {
+export function urlsOf({ url, path }: Pick<MissingFile, 'url' | 'path'>, { base, mirrors = [] }: Places): URL[] {
   const known = new URL(url ?? path, base.endsWith('/') ? base : `${base}/`)
   const home = mirrors.find(({ origin, pathname }) => known.origin === origin && known.pathname.startsWith(pathname))
   if (!home) return [known]

@@ -36,16 +36,17 @@ export function openMirrors(retries: number, pause: number, log?: Pick<Logger, '
   async function use<T>(
     urls: readonly URL[],
     signal: AbortSignal | undefined,
-    work: (url: URL, tries: Tries) => Promise<T>,
+    work: (url: URL, tries: Tries, others: readonly URL[]) => Promise<T>,
   ): Promise<T> {
     if (urls.length === 0) throw new Failure('upstream', 'There is no mirror to download from.')
     const problems: Problem[] = []
-    for (const url of urls.toSorted((a, b) => Number(isAvoided(a)) - Number(isAvoided(b)))) {
+    const order = urls.toSorted((a, b) => Number(isAvoided(a)) - Number(isAvoided(b)))
+    for (const [index, url] of order.entries()) {
       const tries = openTries(url)
       let trouble: Trouble
       do {
         try {
-          return await work(url, tries)
+          return await work(url, tries, order.slice(index + 1))
         } catch (error) {
           signal?.throwIfAborted()
           // Anything else is not the upstream's doing (a full disk), so another try would not help.

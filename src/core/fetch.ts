@@ -54,8 +54,11 @@ export interface Upstream extends AsyncDisposable {
   read(urls: readonly URL[], expected?: Expected, signal?: AbortSignal): Promise<{ bytes: Buffer; url: URL }>
   /** Like read, for one place whose answer's headers count, too: `method` and request headers are the caller's. */
   ask(url: URL, question: Question, signal?: AbortSignal): Promise<{ bytes: Buffer; headers: Response['headers'] }>
-  /** Opens one body without retrying once it has begun, for bytes passed on while they arrive. */
-  open(urls: readonly URL[], signal?: AbortSignal): Promise<{ body: AsyncIterable<Uint8Array>; size: number | undefined }>
+  /** Opens one body without retrying once it has begun, for bytes passed on while they arrive. `others` are those of `urls` that were not asked. */
+  open(
+    urls: readonly URL[],
+    signal?: AbortSignal,
+  ): Promise<{ body: AsyncIterable<Uint8Array>; size: number | undefined; others: readonly URL[] }>
 }
 
 export interface Question {
@@ -149,10 +152,10 @@ function openUpstream(access: Access, options: FetcherOptions): Upstream {
 
   function open(urls: readonly URL[], signal?: AbortSignal) {
     // Only beginning it takes a place: how long it lasts is up to those who read it.
-    return mirrors.use(urls, signal, async (url) => {
+    return mirrors.use(urls, signal, async (url, _, others) => {
       const response = await throttle.run(() => requester.get(url, {}, signal), signal)
       await expectOk(response)
-      return { body: translated(steady(response, slow), url, signal), size: sizeOf(response) }
+      return { body: translated(steady(response, slow), url, signal), size: sizeOf(response), others }
     })
   }
 

@@ -137,6 +137,36 @@ forEachDatabase((engine, open) => {
     )
   })
 
+  test(`${engine}: another mirror of the same remote is asked when one is gone, lacks the file, or has wrong bytes`, async (t) => {
+    const { ctx, onDemand } = await start(t, open)
+    const asked: string[] = []
+    const at = (name: string, answer: RequestListener) =>
+      listen(t, (req, res) => {
+        asked.push(`${name} ${req.url}`)
+        answer(req, res)
+      })
+    const gone = await at('gone', (_, res) => void res.destroy())
+    const lacking = await at('lacking', (_, res) => void res.writeHead(404).end())
+    const wrong = await at('wrong', (_, res) => void res.end(Buffer.from(small).fill('x')))
+    const short = await at('short', (_, res) => {
+      res.writeHead(200, { 'content-length': small.length }).write('some')
+      setTimeout(() => res.destroy(), 20)
+    })
+    const good = await at('good', (_, res) => void res.end(small))
+    const { id } = await addFile(ctx, 'p/a', facts(small))
+    const remote = await addSource(ctx, id, `${gone}/here/p/a`, 'on_demand', quick)
+    const mirrors = [`${gone}/here/`, `${lacking}/`, `${wrong}/there/`, `${short}/`, `${good}/deep/er/`]
+    await ctx.db
+      .updateTable('remote')
+      .set({ url: 'http://127.0.0.1:9/list', mirrors: JSON.stringify(mirrors) })
+      .where('id', '=', remote)
+      .execute()
+    assert.deepEqual(await readAll(onDemand, id), small)
+    assert.deepEqual(asked, ['gone /here/p/a', 'lacking /p/a', 'wrong /there/p/a', 'short /p/a', 'good /deep/er/p/a'])
+    const { retry_after } = await ctx.db.selectFrom('source').select('retry_after').executeTakeFirstOrThrow()
+    assert.equal(retry_after, null)
+  })
+
   test(`${engine}: what comes from a streaming remote is not stored`, async (t) => {
     const { ctx, onDemand } = await start(t, open)
     const upstream = await serve(t, small)

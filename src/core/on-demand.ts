@@ -5,6 +5,7 @@ import type { Row } from '../store/schema.ts'
 import { type Arrival, changed, closeWorkingFile, type Download, follow, newDownload, openWorkingFile } from './arrival.ts'
 import { saveBlob } from './content.ts'
 import type { Ctx } from './ctx.ts'
+import { urlsOf } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
 import { accessOf } from './remotes.ts'
 
@@ -146,10 +147,8 @@ async function fromAny(ctx: Ctx, upstreams: Upstreams, download: Download, file:
     .orderBy('remote_id', 'desc')
     .execute()
   for (const source of sources) {
-    download.written = 0
-    download.size = file.size ?? undefined
     try {
-      return await fromOne(ctx, upstreams, download, file, source)
+      return await fromMirrors(ctx, upstreams, download, file, source)
     } catch (error) {
       // Neither a full disk nor a stopping server is the source's fault.
       if (download.abort.signal.aborted || isOurs(error)) throw error
@@ -160,22 +159,40 @@ async function fromAny(ctx: Ctx, upstreams: Upstreams, download: Download, file:
   throw new Failure('upstream', `No source of ${file.path} can be reached at present.`)
 }
 
-function isOurs(error: unknown): boolean {
-  if (error instanceof Failure) return error.code === 'conflict'
-  return hasCode(error, 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE')
-}
-
-async function fromOne(ctx: Ctx, upstreams: Upstreams, download: Download, file: WantedFile, source: Source): Promise<Staged> {
+/** Takes a file from where it was found, or from another mirror of the same remote: when one gives no or wrong bytes, the next is asked. */
+async function fromMirrors(
+  ctx: Ctx,
+  upstreams: Upstreams,
+  download: Download,
+  file: WantedFile,
+  source: Source,
+): Promise<Staged> {
   const checksum = file.sha256 === null ? (file.checksum ?? undefined) : `sha256:${file.sha256}`
   const algorithm = checksum?.split(':', 1)[0]
   if (algorithm && !ctx.config.allowedChecksums.includes(algorithm))
     throw new Failure('integrity', `${file.path} is known by its ${algorithm} checksum only, which is not allowed here.`)
   const remote = await upstreams.of(source.remote_id)
   download.kept ||= remote.policy !== 'streamed'
-  const url = new URL(source.url, remote.url.endsWith('/') ? remote.url : `${remote.url}/`)
-  const { body, size } = await remote.upstream.open([url], download.abort.signal)
-  download.size ??= size
-  return ctx.blobs.stage(copyTo(download, body, size), { size: download.size, checksum, limit: largestFile })
+  let urls: readonly URL[] = urlsOf({ path: file.path, url: source.url }, { base: remote.url, mirrors: remote.mirrors })
+  for (;;) {
+    download.written = 0
+    download.size = file.size ?? undefined
+    const { body, size, others } = await remote.upstream.open(urls, download.abort.signal)
+    download.size ??= size
+    try {
+      return await ctx.blobs.stage(copyTo(download, body, size), { size: download.size, checksum, limit: largestFile })
+    } catch (error) {
+      urls = others
+      if (urls.length === 0 || download.abort.signal.aborted || download.passedOn || isOurs(error)) throw error
+      const reason = error instanceof Error ? error.message : String(error)
+      ctx.log.warn({ path: file.path, reason }, 'a mirror of a file failed')
+    }
+  }
+}
+
+function isOurs(error: unknown): boolean {
+  if (error instanceof Failure) return error.code === 'conflict'
+  return hasCode(error, 'ENOSPC', 'EDQUOT', 'EIO', 'EROFS', 'EMFILE', 'ENFILE')
 }
 
 async function* copyTo(
@@ -223,10 +240,14 @@ function poolUpstreams(ctx: Ctx) {
         pool.set(remoteId, entry)
         opened.push(entry.upstream)
       }
-      return { upstream: entry.upstream, url: remote.url, policy: remote.policy }
+      return { upstream: entry.upstream, url: remote.url, policy: remote.policy, mirrors: parseMirrors(remote.mirrors) }
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(opened.map((upstream) => upstream[Symbol.asyncDispose]()))
     },
   }
+}
+
+function parseMirrors(json: string | null): URL[] {
+  return json === null ? [] : (JSON.parse(json) as string[]).map((url) => new URL(url))
 }

@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { idRows } from '../store/bulk.ts'
 import type { Staged } from '../store/blobs.ts'
-import type { Db } from '../store/database.ts'
+import type { Db, Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { heldUnits, heldVariants, saveBlob, saveContent, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
@@ -76,7 +76,7 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
     if (remote.policy === 'immediate') await downloadMissing(job, upstream, { ...found, ids: wanted }, remote)
     const add = new Set([...wanted].filter((id) => !present.has(id)))
     const dropped = await prune(job, format, options, mode, { add, remove, present })
-    await commit(job, format, { repository, latest, found, add, remove: [...remove, ...dropped], mode, asked })
+    await commit(job, format, { repository, remote, latest, found, add, remove: [...remove, ...dropped], mode, asked })
   } finally {
     for (const { staged } of found.verbatim) await staged[Symbol.asyncDispose]()
   }
@@ -219,6 +219,7 @@ async function prune(
 
 interface Outcome {
   repository: Row<'repository'>
+  remote: Row<'remote'>
   latest: Row<'version'>
   found: Found
   add: Set<number>
@@ -228,7 +229,11 @@ interface Outcome {
 }
 
 /** One transaction: the version, its publication where the upstream's own is kept, and what the next sync compares with. */
-async function commit(job: Job, format: Format, { repository, latest, found, add, remove, mode, asked }: Outcome): Promise<void> {
+async function commit(
+  job: Job,
+  format: Format,
+  { repository, remote, latest, found, add, remove, mode, asked }: Outcome,
+): Promise<void> {
   const { ctx } = job
   const kept = mode === 'complete' ? found.verbatim : []
   const files = await Promise.all(
@@ -253,6 +258,7 @@ async function commit(job: Job, format: Format, { repository, latest, found, add
       })
       .where('id', '=', repository.id)
       .execute()
+    await rememberMirrors(tx, remote, found.mirrors)
     if (version ?? publication) await markChanged(tx, repository.id)
     await endLeases(tx, repository.id, add)
     return { version, publication }
@@ -268,4 +274,19 @@ async function commit(job: Job, format: Format, { repository, latest, found, add
   if (version) await job.created(prnOf(ctx.formats, 'version', version))
   if (publication) await job.created(prnOf(ctx.formats, 'publication', publication))
   if (version && repository.autopublish && !publication) await publishVersion(job, { versionId: version.id, asked: {} })
+}
+
+const mostMirrors = 16
+
+/** Files that were found at a mirror of an earlier sync are there still: it is kept, behind those that are known now. */
+async function rememberMirrors(tx: Tx, { id, mirrors }: Row<'remote'>, found: readonly URL[]): Promise<void> {
+  const before: string[] = mirrors === null ? [] : JSON.parse(mirrors)
+  if (found.length < 2 && before.length === 0) return
+  const all = [...new Set([...found.map(({ href }) => href), ...before])].slice(0, mostMirrors)
+  if (JSON.stringify(all) === JSON.stringify(before)) return
+  await tx
+    .updateTable('remote')
+    .set({ mirrors: JSON.stringify(all) })
+    .where('id', '=', id)
+    .execute()
 }

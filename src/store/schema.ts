@@ -75,6 +75,8 @@ export interface RemoteTable extends Resource {
   policy: string
   /** JSON object: username, password, client_key, proxy_username, proxy_password. Never leaves the server. */
   secrets: string
+  /** JSON array of URLs: the mirrors that its syncs have found, those of the last one first. Null when there never was a choice. */
+  mirrors: string | null
 }
 
 export interface PublicationTable {

@@ -5,10 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Task } from '../../src/api/resources.ts'
 import { type Files, repomdOf, spoil, startGood } from './good-mirror.ts'
 import { makeRepository } from './made-repository.ts'
-import { countOf } from './mirror.ts'
+import { countOf, makeMirror } from './mirror.ts'
 import { openFileScope } from './run.ts'
 import { getContent, startServer, type TestServer } from './server.ts'
-import type { Served } from './upstream.ts'
+import { type Served, serveFiles } from './upstream.ts'
 
 const scope = openFileScope()
 let server: TestServer
@@ -121,6 +121,39 @@ async function everythingIsThere(name: string, files: Files): Promise<void> {
     assert.deepEqual(Buffer.from(await answer.arrayBuffer()), bytes, path)
   }
 }
+
+test('what is fetched on demand comes from another mirror when the one that was synced from is gone', {
+  timeout: 60_000,
+}, async (t) => {
+  const files = makeRepository([
+    { name: 'nearby', bytes: Buffer.from('nearby') },
+    { name: 'distant', bytes: Buffer.from('distant') },
+  ])
+  const [first, second, list] = [await serveFiles(t, files), await serveFiles(t, files), await serveFiles(t, new Map())]
+  const tell = (...mirrors: { url: string }[]) =>
+    (list.files = new Map([['mirrors', Buffer.from(mirrors.map(({ url }) => `${url}\n`).join(''))]]))
+  tell(first, second)
+  const mirror = await makeMirror(server, {
+    name: 'mirrored',
+    url: `${list.url}mirrors`,
+    remote: { policy: 'on_demand', max_retries: 0 },
+    sync: { sync_policy: 'mirror_complete' },
+  })
+  await mirror.sync()
+  await mirror.distribute('mirrored')
+  const [nearby, distant] = [...files.keys()].filter((path) => path.endsWith('.rpm'))
+  const isServed = async (path: string) => {
+    const answer = await getContent(server, `mirrored/${path}`)
+    assert.deepEqual([answer.status, Buffer.from(await answer.arrayBuffer())], [200, files.get(path)])
+  }
+  first.files = new Map()
+  await isServed(nearby!)
+  assert.ok(second.requests.includes(`/${nearby}`))
+  // The list forgets the mirror that was synced from: what was found there is still looked for at the others.
+  tell(second)
+  await mirror.sync({ optimize: false })
+  await isServed(distant!)
+})
 
 test('wrong bytes that come on demand never end as a success', { timeout: 60_000 }, async (t) => {
   const { upstream, mirror, name } = await startGood(t, server, { remote: { policy: 'on_demand', max_retries: 0 } })

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { open } from 'node:fs/promises'
 import type { Arrival } from '../../core/arrival.ts'
+import type { OnDemand } from '../../core/on-demand.ts'
 import type { Served } from '../../core/served.ts'
-import { Failure, hasCode } from '../../lib/failure.ts'
+import { Failure } from '../../lib/failure.ts'
 import type { BlobStore, Range } from '../../store/blobs.ts'
 import type { FsBlobStore } from '../../store/fs.ts'
 import { decideWish, type Facts, type Wish } from './conditions.ts'
@@ -98,12 +99,6 @@ export async function sendBlob(
   }
 }
 
-/** Whether this is because stored bytes are gone or are others. */
-export function isLost(error: unknown): boolean {
-  if (error instanceof Failure) return error.code === 'not_found' || error.code === 'integrity'
-  return hasCode(error, 'ENOENT')
-}
-
 /** The bytes to send; undefined when the answer has no body. */
 function begin({ method }: IncomingMessage, wish: Wish, { size }: Facts): Range | undefined {
   if (method === 'HEAD') return undefined
@@ -134,16 +129,17 @@ function sendHead(res: ServerResponse, wish: Wish, { size }: Facts, headers: str
 
 /** Sends a file whose bytes are upstream: small ones and parts of any when the whole is here and right, others while they come. */
 export async function sendRemote(
+  onDemand: OnDemand,
   req: IncomingMessage,
   res: ServerResponse,
   remote: Remote,
-  openArrival: () => Arrival | Promise<Arrival>,
+  again = false,
 ): Promise<void> {
   const told = factsOf(remote)
   const wish = decideWish(req.headers, told)
   if (req.method === 'HEAD' || !(wish.status === 200 || wish.status === 206))
     return sendHead(res, wish, told, headersOf(remote, told))
-  const arrival = await openArrival()
+  const arrival = again ? await onDemand.openAgain(remote.fileId) : onDemand.open(remote.fileId)
   const close = () => arrival.close()
   // A reader may also go while nothing is written yet.
   res.on('close', close)

@@ -6,7 +6,6 @@ import {
   type Branch,
   findBranches,
   findDistribution,
-  findFileWithSource,
   findGuards,
   openResolver,
   type Resolver,
@@ -15,9 +14,10 @@ import {
 import { Failure } from '../../lib/failure.ts'
 import { pathOf } from '../../lib/log.ts'
 import type { Row } from '../../store/schema.ts'
-import { type Blob, headOf, type Head, isLost, sendBlob, sendFromMemory, sendRemote, type Stock } from './files.ts'
+import { type Blob, headOf, type Head, sendFromMemory, sendRemote, type Stock } from './files.ts'
 import { renderListing } from './listing.ts'
 import { mediaTypeOf } from './media-types.ts'
+import { sendStored } from './lost.ts'
 import { openFileSender } from './send-file.ts'
 import { sendChunks, sendText } from './send.ts'
 import { openSmallBlobs } from './small-blobs.ts'
@@ -134,7 +134,7 @@ async function sendPassing(
   served: Exclude<Served, { kind: 'blob' | 'redirect' }>,
 ): Promise<void> {
   if (served.kind === 'missing') return sendText(res, 404, `404: ${served.reason ?? 'Not Found'}`)
-  if (served.kind === 'remote') return sendRemote(req, res, served, () => onDemand.open(served.fileId))
+  if (served.kind === 'remote') return sendRemote(onDemand, req, res, served)
   if (served.kind === 'directory') return sendPage(req, res, renderListing(`${contentRoot}${path}`, served.directory))
   const body = Buffer.from(served.body)
   const type = mediaTypeOf(served.path) ?? 'text/plain; charset=utf-8'
@@ -149,29 +149,13 @@ async function knownBranches({ ctx }: Desk, path: string): Promise<Known> {
 }
 
 async function sendKnown(desk: Desk, exchange: Exchange, entry: Known, hit: boolean): Promise<void> {
-  const { ctx, stock } = desk
+  const { ctx } = desk
   const { req, res } = exchange
   if (entry.kind === 'branches') return sendBranches(ctx, exchange, entry.branches)
   // What was just found was found for somebody who had been let in.
   if (hit && !(await admit(ctx, exchange, entry.guard))) return
   if (entry.kind === 'redirect') return redirect(req, res, entry.to)
-  try {
-    await sendBlob(stock, req, res, entry.blob, entry.head, hit)
-  } catch (error) {
-    if (res.headersSent || !isLost(error)) throw error
-    await sendLost(desk, exchange, entry.blob, error)
-  }
-}
-
-/** Sends what should be stored but is not: as if it were on demand where a source is known, which stores it again. */
-async function sendLost({ ctx, onDemand }: Desk, { req, res }: Exchange, blob: Blob, cause: unknown): Promise<void> {
-  const { path, sha256, size, headers } = blob
-  const fileId = await findFileWithSource(ctx.db, sha256)
-  if (fileId === undefined)
-    throw new Error(`the stored bytes of ${path} (sha256:${sha256}) are lost, and there is no source of them`, { cause })
-  ctx.log.error({ path, sha256 }, 'stored bytes are lost: they are fetched again')
-  const remote = { kind: 'remote', path, fileId, size, checksum: `sha256:${sha256}`, headers } as const
-  await sendRemote(req, res, remote, () => onDemand.openAgain(fileId))
+  await sendStored(desk, req, res, entry, hit)
 }
 
 /** Base paths below this one; those behind guards only for whom these let in. */

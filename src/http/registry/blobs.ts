@@ -6,7 +6,8 @@ import { isDigest } from '../../formats/container/digest.ts'
 import { sql } from 'kysely'
 import type { Db } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
-import { type Blob, type Head, sendBlob, sendFromMemory, sendRemote } from '../content/files.ts'
+import { type Blob, type Head, sendFromMemory, sendRemote } from '../content/files.ts'
+import { sendStored } from '../content/lost.ts'
 import { always, type Desk, type Exchange, getReadable } from './desk.ts'
 import { OciFailure } from './failures.ts'
 import { type Place, rememberIn } from './places.ts'
@@ -28,7 +29,7 @@ export async function sendHeldBlob(desk: Desk, exchange: Exchange, name: string,
   const contentId = known?.contentId ?? row?.row.id
   if (contentId === undefined) throw new OciFailure('BLOB_UNKNOWN', `${name} has no blob ${digest}.`)
   if (req.method === 'HEAD') await holdForPusher(desk, exchange, place, contentId)
-  if (known) return sendBlob(desk.stock, req, res, known.blob, known.head, true)
+  if (known) return sendStored(desk, req, res, known, true)
   const { sha256, size, fileId, checksum, modified } = await fileOf(desk.ctx.db, contentId)
   const headers = Object.fromEntries(pairs([...always, 'Docker-Content-Digest', digest]))
   if (sha256 === null)
@@ -37,7 +38,7 @@ export async function sendHeldBlob(desk: Desk, exchange: Exchange, name: string,
   const held = { contentId, blob, head: headOf(digest, size!) }
   // What is only held for a while may be gone tomorrow.
   if (!row!.leased) rememberIn(place.contents.blobs, digest, held)
-  return sendBlob(desk.stock, req, res, blob, held.head, false)
+  return sendStored(desk, req, res, held, false)
 }
 
 /** Answers at once when everything is in memory and nothing special is asked for. */

@@ -5,6 +5,7 @@ import * as membershipTime from './003-membership-time.ts'
 import * as references from './004-references.ts'
 import * as sessions from './005-sessions.ts'
 import * as pullThrough from './006-pull-through.ts'
+import * as mirrors from './007-mirrors.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
 export const migrations: Record<string, Migration> = {
@@ -14,4 +15,5 @@ export const migrations: Record<string, Migration> = {
   '004-references': references,
   '005-sessions': sessions,
   '006-pull-through': pullThrough,
+  '007-mirrors': mirrors,
 }
