@@ -34,6 +34,7 @@ export function openJob(ctx: Ctx, userId: number | null = null) {
     progress: { report: (code, _, change) => void reports.set(code, { ...reports.get(code), ...change }) },
     signal: new AbortController().signal,
     created: async (prn) => void made.push(prn),
+    hold: async () => {},
   }
   return { job, made, reports }
 }

@@ -37,6 +37,7 @@ export async function modifyRepository(job: Job, { repositoryId, add, remove, ba
   for (const id of await leavingMembers(ctx, format, leaving, wanted)) if (!slots.add.has(id)) wanted.delete(id)
 
   const version = await ctx.db.transaction().execute(async (tx) => {
+    await job.hold(tx)
     const gone = [...present].filter((id) => !wanted.has(id))
     const made = await commitVersion(tx, { repositoryId, add: wanted, remove: gone, baseVersionId })
     // The next sync compares with the upstream again: this version is no longer what the last one left.

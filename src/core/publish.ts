@@ -52,6 +52,7 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
     step = await rendering.next(written.map(({ stored }) => stored))
   }
   const publication = await ctx.db.transaction().execute(async (tx) => {
+    await job.hold(tx)
     const publication = await insertPublication(tx, { type: repository.type, version, settings, layout, checkpoint, files })
     await ownPublication(job, tx, publication)
     return publication

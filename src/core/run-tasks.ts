@@ -4,7 +4,7 @@ import { Failure, hasCode } from '../lib/failure.ts'
 import { withoutCredentials } from '../lib/log.ts'
 import { now } from '../lib/time.ts'
 import { idRows, lockRows } from '../store/bulk.ts'
-import { type Db, isFull, type Tx } from '../store/database.ts'
+import { type Db, engineOf, isFull, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx, TaskRunner } from './ctx.ts'
 import { openReports, type Reports } from './task-reports.ts'
@@ -71,6 +71,7 @@ export async function runTask(ctx: Ctx, task: Row<'task'>, stop?: AbortSignal): 
     progress: reports,
     signal: stop ? AbortSignal.any([cancel.signal, stop]) : cancel.signal,
     created: async (prn) => reports.created(prn),
+    hold: (tx) => holdTask(tx, task),
   }
   log.info('task started')
   const error = await attempt(ctx.tasks?.works[task.kind], job, task)
@@ -82,6 +83,12 @@ export async function runTask(ctx: Ctx, task: Row<'task'>, stop?: AbortSignal): 
   const seconds = (now() - task.started!) / 1e6
   log.info({ state: state ?? 'lost', seconds, error: description }, 'task ended')
   if (state) ctx.tasks?.ended?.({ name: task.name, state, seconds })
+}
+
+async function holdTask(tx: Tx, { id, token }: Row<'task'>): Promise<void> {
+  const query = tx.selectFrom('task').select('id').where('id', '=', id).where('token', '=', token).where('state', '=', 'running')
+  const held = await (engineOf(tx) === 'postgres' ? query.forShare() : query).executeTakeFirst()
+  if (!held) throw new Failure('conflict', 'The task was canceled or taken for lost before it was done: it changed nothing.')
 }
 
 /** Runs the work; returns what it threw, if anything. */

@@ -199,6 +199,7 @@ function openJob(ctx: Job['ctx']) {
     progress: { report: (code: string) => void reports.add(code) },
     signal: new AbortController().signal,
     created: async (prn: string) => void made.push(prn),
+    hold: async () => {},
   }
 }
 

@@ -243,6 +243,7 @@ async function commit(
     }),
   )
   const { version, publication } = await ctx.db.transaction().execute(async (tx) => {
+    await job.hold(tx)
     const version = await commitVersion(tx, { repositoryId: repository.id, add, remove })
     const publication =
       mode === 'complete' && format.publications

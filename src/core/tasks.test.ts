@@ -5,23 +5,38 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { forEachDatabase } from '../../tests/databases.ts'
 import { testWorks } from '../../tests/fixtures/works.ts'
+import { addFile, addRepository } from '../../tests/serving.ts'
+import { file } from '../formats/file/index.ts'
 import { Failure } from '../lib/failure.ts'
 import { openLog } from '../lib/log.ts'
 import { now } from '../lib/time.ts'
-import type { Ctx } from './ctx.ts'
+import type { Row } from '../store/schema.ts'
+import type { Ctx, TaskRunner } from './ctx.ts'
+import { type ModifyArgs, modifyRepository } from './modify.ts'
 import { openCtx } from './open.ts'
-import { claimTask, inThisThread, runTask } from './run-tasks.ts'
-import { cancelTask, cancelTaskGroup, createTaskGroup, deleteTask, dispatchTask, getTask, type NewTask } from './tasks.ts'
+import { abandonTasks, claimTask, inThisThread, runTask } from './run-tasks.ts'
+import {
+  cancelTask,
+  cancelTaskGroup,
+  createTaskGroup,
+  deleteTask,
+  dispatchTask,
+  getTask,
+  type Job,
+  type NewTask,
+} from './tasks.ts'
+import { latestVersion } from './versions.ts'
 import { failInterrupted, registerWorker } from './workers.ts'
 
 const defaults = { name: 'test', kind: 'note', args: {}, userId: null, cid: 'cid' }
 
 forEachDatabase((engine, _open, make) => {
   /** A context in which tasks only wait, unless a runner is given. */
-  async function open(t: TestContext, run = false) {
+  async function open(t: TestContext, run = false, more: TaskRunner['works'] = {}) {
     const data = await mkdtemp(join(tmpdir(), 'signalbox-tasks-'))
-    const runner = run ? inThisThread(testWorks, 8) : () => ({ works: testWorks, wake() {} })
-    const ctx = await openCtx({ data, database: await make(t), formats: [], log: openLog('silent'), runner })
+    const works = { ...testWorks, ...more }
+    const runner = run ? inThisThread(works, 8) : () => ({ works, wake() {} })
+    const ctx = await openCtx({ data, database: await make(t), formats: [file], log: openLog('silent'), runner })
     t.after(async () => {
       if (ctx.tasks && 'idle' in ctx.tasks) await (ctx.tasks.idle as () => Promise<void>)()
       await ctx[Symbol.asyncDispose]()
@@ -205,6 +220,36 @@ forEachDatabase((engine, _open, make) => {
     }
   })
 
+  for (const [what, take] of [
+    ['was taken for lost', (ctx: Ctx, task: Row<'task'>) => abandonTasks(ctx.db, [task], 'lost')],
+    ['was canceled', (ctx: Ctx, task: Row<'task'>) => cancelTask(ctx, task.id)],
+  ] as const)
+    test(`${engine}: a run whose task ${what} changes no repository any more, though nothing told it`, async (t) => {
+      const gate = Promise.withResolvers<void>()
+      const modify = async (job: Job, args: ModifyArgs) => {
+        await gate.promise
+        await modifyRepository(job, args)
+      }
+      const ctx = await open(t, false, { modify })
+      const { id: repositoryId } = await addRepository(ctx, 'file', 0)
+      const add = [(await addFile(ctx, 'a', {})).contentId]
+      const run = async () => {
+        await note(ctx, '', { kind: 'modify', args: { repositoryId, add, remove: [] } })
+        const { task } = (await claimTask(ctx.db, null))!
+        return { task, ended: runTask(ctx, task) }
+      }
+      const lost = await run()
+      await take(ctx, lost.task)
+      gate.resolve()
+      await lost.ended
+      assert.equal((await latestVersion(ctx.db, repositoryId)).number, 0)
+      assert.notEqual((await getTask(ctx.db, lost.task.id)).state, 'completed')
+      const again = await run()
+      await again.ended
+      assert.equal((await getTask(ctx.db, again.task.id)).state, 'completed')
+      assert.equal((await latestVersion(ctx.db, repositoryId)).number, 1)
+    })
+
   test(`${engine}: the tasks of a worker that shows no life are failed, those of a living one are not`, async (t) => {
     const ctx = await open(t)
     await using living = await registerWorker(ctx)
@@ -249,6 +294,7 @@ forEachDatabase((engine, _open, make) => {
       progress,
       signal: new AbortController().signal,
       created: async () => {},
+      hold: async () => {},
     }
     await purgeTasks(job, { finishedBefore: one.finished!, states: ['completed'], onlyOf: null })
     assert.equal((await getTask(ctx.db, one.id)).id, one.id)

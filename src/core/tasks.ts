@@ -31,6 +31,11 @@ export interface Job {
   readonly signal: AbortSignal
   /** Records a created resource by its PRN, in order. */
   created(prn: string): Promise<void>
+  /**
+   * Comes first in the transaction that makes the work visible: throws when the task is not this run's any more, because it was canceled
+   * or taken for lost. Until the transaction ends nobody takes it away.
+   */
+  hold(tx: Tx): Promise<void>
 }
 
 /** What a task does. Throws a Failure for what a user can act on; its message becomes the task's error description. */

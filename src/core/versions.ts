@@ -289,8 +289,9 @@ export async function isDistributed(db: Db, versionId: number): Promise<boolean>
 }
 
 /** The task that deletes a version. */
-export async function deleteVersion({ ctx }: Job, { versionId }: { versionId: number }): Promise<void> {
+export async function deleteVersion({ ctx, hold }: Job, { versionId }: { versionId: number }): Promise<void> {
   await ctx.db.transaction().execute(async (tx) => {
+    await hold(tx)
     const version = await tx.selectFrom('version').selectAll().where('id', '=', versionId).executeTakeFirst()
     if (!version) return
     if (await isDistributed(tx, versionId)) throw new Failure('invalid', protectedVersion)

@@ -324,6 +324,7 @@ async function setUp(
     progress: { report: () => {} },
     signal: new AbortController().signal,
     created: async (prn: string) => void made.push(prn),
+    hold: async () => {},
   } satisfies Job & { made: string[] }
 
   const latestPublication = () =>
