@@ -10,6 +10,7 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely'
+import { linearRegExp } from '../lib/linear-regexp.ts'
 
 const busy = 5 // SQLITE_BUSY: another connection is writing.
 const patience = 60_000
@@ -36,7 +37,9 @@ class SqliteDriver implements Driver {
 
   async init(): Promise<void> {
     const database = new DatabaseSync(this.#path, { timeout: 0 })
-    database.function('regexp', { deterministic: true }, regexp)
+    // PostgreSQL's `~` and `~*`: SQLite has no engine of its own.
+    database.function('regexp', { deterministic: true }, openMatcher(false))
+    database.function('iregexp', { deterministic: true }, openMatcher(true))
     await retryWhileBusy(() => database.exec('pragma journal_mode = wal'))
     // FULL, because WAL with NORMAL may lose acknowledged commits when the power goes.
     database.exec('pragma synchronous = full; pragma foreign_keys = on; pragma temp_store = memory; pragma cache_size = -32768')
@@ -124,7 +127,12 @@ async function retryWhileBusy<T>(act: () => T): Promise<T> {
   }
 }
 
-/** `text regexp pattern`, as PostgreSQL's `~`: SQLite has the operator but no engine. */
-function regexp(pattern: unknown, text: unknown): number {
-  return typeof text === 'string' && new RegExp(String(pattern)).test(text) ? 1 : 0
+/** A query asks with one pattern for row after row. */
+function openMatcher(ignoreCase: boolean) {
+  let last: { pattern: string; expression: ReturnType<typeof linearRegExp> } | undefined
+  return (pattern: unknown, text: unknown): number => {
+    if (typeof pattern !== 'string' || typeof text !== 'string') return 0
+    if (last?.pattern !== pattern) last = { pattern, expression: linearRegExp(pattern, { ignoreCase }) }
+    return last.expression.test(text) ? 1 : 0
+  }
 }

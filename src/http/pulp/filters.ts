@@ -1,5 +1,6 @@
 import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
 import type { Fields } from '../../core/format.ts'
+import { linearRegExp } from '../../lib/linear-regexp.ts'
 import { parseTime } from '../../lib/time.ts'
 import { type Db, engineOf } from '../../store/database.ts'
 import { findTarget, type TargetKinds } from './hrefs.ts'
@@ -141,13 +142,29 @@ function matches(
   key: string,
   postgres: boolean,
 ): Expression<SqlBool> {
+  const ignoreCase = lookup === 'iregex'
+  checkPattern(pattern, ignoreCase, key)
+  if (postgres) return ignoreCase ? sql`${column} ~* ${pattern}` : sql`${column} ~ ${pattern}`
+  return ignoreCase ? sql`iregexp(${pattern}, ${column})` : sql`regexp(${pattern}, ${column})`
+}
+
+/** One request must not keep the server busy for years: what might is refused, on both engines. */
+function checkPattern(pattern: string, ignoreCase: boolean, key: string): void {
   try {
-    RegExp(pattern)
+    linearRegExp(pattern, { ignoreCase })
   } catch {
-    throw invalidField(key, `'${pattern}' is not a regular expression.`)
+    throw invalidField(key, `'${pattern}' is not a regular expression${isPattern(pattern) ? ` ${unbounded}` : ''}.`)
   }
-  if (postgres) return lookup === 'regex' ? sql`${column} ~ ${pattern}` : sql`${column} ~* ${pattern}`
-  return sql`${column} regexp ${lookup === 'regex' ? pattern : `(?i:${pattern})`}`
+}
+
+const unbounded = 'that is sure to be matched soon: it may have no backreferences, lookahead or large repetitions'
+
+function isPattern(text: string): boolean {
+  try {
+    return RegExp(text) instanceof RegExp
+  } catch {
+    return false
+  }
 }
 
 /** `remote=<href or PRN>`: rows whose column holds the id of what is named. With `nullable`, `null` finds those that name nothing. */

@@ -91,6 +91,15 @@ forEachDatabase((engine, open) => {
     await refused('pulp_href__in=x', ['URI not valid: x'])
     await refused('prn__in=x', ["Not a valid PRN: x, must start with 'prn:'"])
     await refused('pulp_id__in=x', { pulp_id__in: ['Enter a valid UUID.'] })
+    for (const [lookup, pattern] of [
+      ['regex', '(a)\\1'],
+      ['iregex', '(?=a)(a*)*'],
+    ])
+      await refused(`name__${lookup}=${encodeURIComponent(pattern!)}`, {
+        [`name__${lookup}`]: [
+          `'${pattern}' is not a regular expression that is sure to be matched soon: it may have no backreferences, lookahead or large repetitions.`,
+        ],
+      })
     await refused('name__regex=(', { name__regex: ["'(' is not a regular expression."] })
     await refused('q=(name=a', { q: ['Syntax error in expression.'] })
     await refused('q=nme=a', { q: ["Filter 'nme' does not exist."] })
