@@ -41,6 +41,8 @@ export interface ServeOptions {
   allowedChecksums?: readonly string[] | undefined
   /** Where upstreams may be, as parseAddressRule reads it. */
   upstreamAddresses?: string | undefined
+  /** How much of the disk stays free, as parseReserve reads it. */
+  reserve?: string | undefined
   /** How clients of the registry log in: with tokens (`token`, the default), or with passwords only. */
   registryAuth?: RegistryOptions['auth']
   /** Origins that may be sent the credentials of upstreams to give tokens for them. */
@@ -74,9 +76,9 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const logLevel = options.logLevel ?? 'info'
   const log = openLog(logLevel)
   const changes = newChangeCounter()
-  const { database, origin, allowedChecksums, upstreamAddresses, tokenRealms } = options
+  const { database, origin, allowedChecksums, upstreamAddresses, tokenRealms, reserve } = options
   const own = { host: options.host, port: new SharedArrayBuffer(4) }
-  const opening = { data, database, origin, allowedChecksums, upstreamAddresses, tokenRealms, own }
+  const opening = { data, database, origin, allowedChecksums, upstreamAddresses, tokenRealms, reserve, own }
 
   // Disposed from the last to the first when the start fails; moved out and kept when it does not.
   await using stack = new AsyncDisposableStack()

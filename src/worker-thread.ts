@@ -14,6 +14,7 @@ export interface ThreadData {
   allowedChecksums: readonly string[] | undefined
   upstreamAddresses?: string | undefined
   tokenRealms?: readonly string[] | undefined
+  reserve?: string | undefined
   own?: OwnListener | undefined
   changes: SharedArrayBuffer
   logLevel: string

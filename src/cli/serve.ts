@@ -34,6 +34,7 @@ export const serve = command({
         ?.split(',')
         .filter(Boolean)
         .map((each) => parseOrigin(each, 'SIGNALBOX_TOKEN_REALMS')),
+      reserve: env['SIGNALBOX_RESERVE'] || undefined,
       workers: parseWorkers(env['SIGNALBOX_WORKERS']),
       logLevel: env['SIGNALBOX_LOG'],
     })

@@ -4,6 +4,7 @@ import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import { type Db, engineOf, openDatabase } from '../store/database.ts'
 import { openFsBlobs } from '../store/fs.ts'
+import { parseReserve, usualReserve } from '../store/room.ts'
 import type { Changes, Ctx, TaskRunner } from './ctx.ts'
 import { openFetcher } from './fetch.ts'
 import { type OwnListener, parseAddressRule, usualAddresses } from './fetch-addresses.ts'
@@ -22,6 +23,8 @@ export interface Opening {
   upstreamAddresses?: string | undefined
   /** See FetcherOptions. */
   tokenRealms?: readonly string[] | undefined
+  /** How much of the disk stays free, as parseReserve reads it. */
+  reserve?: string | undefined
   /** Where this process serves: no upstream. */
   own?: OwnListener | undefined
   /** The counter of changes, where several threads share it. */
@@ -37,7 +40,10 @@ const defaultChecksums = ['sha1', 'sha224', 'sha256', 'sha384', 'sha512']
 export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> {
   await mkdir(opening.data, { recursive: true })
   const db = await openDatabase(opening.database ?? join(opening.data, 'signalbox.db'))
-  const blobs = await openFsBlobs(join(opening.data, 'blobs'))
+  const blobs = await openFsBlobs(
+    join(opening.data, 'blobs'),
+    opening.reserve === undefined ? usualReserve : parseReserve(opening.reserve),
+  )
   const ctx: Ctx & AsyncDisposable = {
     db,
     blobs,

@@ -16,8 +16,9 @@ import type { Job } from './tasks.ts'
  * A file that arrives in chunks, in any order: each is written at its place in `uploads/<uuid>`. Committing makes a blob of it.
  */
 
-/** Begins an upload of this many bytes. */
+/** Begins an upload of this many bytes. Throws Failure conflict when there is no room for them. */
 export async function createUpload(ctx: Ctx, size: number): Promise<Row<'upload'>> {
+  await ctx.blobs.makeRoom(size)
   const at = now()
   return ctx.db
     .insertInto('upload')
@@ -36,6 +37,7 @@ export interface Chunk {
 /** Writes a chunk, which counts when it is added. Throws Failure invalid when it is not what it says or does not fit. */
 export async function writeChunk(ctx: Ctx, upload: Row<'upload'>, chunk: Chunk, bytes: AsyncIterable<Uint8Array>): Promise<void> {
   if (chunk.offset + chunk.size > upload.size) throw new Failure('invalid', 'End byte is greater than upload size.')
+  await ctx.blobs.makeRoom(chunk.size)
   await mkdir(directoryOf(ctx), { recursive: true })
   const { size, sha256 } = await writeAt(pathOf(ctx, upload), chunk, bytes)
   if (size !== chunk.size) throw new Failure('invalid', 'Chunk size does not match content range.')

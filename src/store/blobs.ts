@@ -67,6 +67,8 @@ export interface BlobStore {
   readonly growing: GrowingBlobs
   /** A stream over a stored blob. Throws Failure not_found when it is missing. */
   open(sha256: string, range?: Range): Promise<Readable>
+  /** Throws Failure conflict when so many more bytes would take the room that is kept free. */
+  makeRoom(bytes: number): Promise<void>
   /** The size in bytes; undefined when it is missing. */
   size(sha256: string): Promise<number | undefined>
   /**

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { blobStoreContract, pieces, store } from '../../tests/contract/blobs.ts'
 import { Failure } from '../lib/failure.ts'
 import { newUuid } from '../lib/uuid.ts'
@@ -117,7 +118,7 @@ for (const size of [100_000, 6_000_000])
   test(`a full disk refuses a blob of ${size} bytes in words, keeps the others and leaves nothing behind`, async (t) => {
     const directory = await smallDisk(t)
     if (!directory) return
-    const blobs = await openFsBlobs(directory)
+    const blobs = await openFsBlobs(directory, { bytes: 0 })
     const kept = new Map<string, Buffer>()
     await assert.rejects(async () => {
       for (;;) {
@@ -137,11 +138,34 @@ for (const size of [100_000, 6_000_000])
 test('a disk without room for another name refuses in words', async (t) => {
   const directory = await smallDisk(t)
   if (!directory) return
-  const blobs = await openFsBlobs(directory)
+  const blobs = await openFsBlobs(directory, { bytes: 0 })
   await assert.rejects(async () => {
     for (let i = 0; i < 400; i++) await store(blobs, Buffer.from(`blob ${i}`))
   }, isFullDisk)
   assert.deepEqual(await readdir(join(directory, 'tmp')), [])
+})
+
+test('before the disk is full a blob is refused, and what was begun of it goes', async (t) => {
+  const directory = await smallDisk(t)
+  if (!directory) return
+  const blobs = await openFsBlobs(directory, { bytes: 2 << 20 })
+  const name = newUuid()
+  const kept = await store(blobs, randomBytes(500_000))
+  for (const refused of [
+    () => store(blobs, randomBytes(2_000_000)),
+    () => blobs.growing.append(name, pieces(randomBytes(2_000_000)), { from: 0 }),
+    () => blobs.makeRoom(2_000_000),
+  ])
+    await assert.rejects(refused, {
+      code: 'conflict',
+      message: /^The disk of the blob store is nearly full \(\d MB free, of which 2 MB/,
+    })
+  assert.deepEqual(await readdir(join(directory, 'tmp')), [])
+  await blobs.growing.remove(name)
+  assert.ok((await blobs.space()).free >= 2 << 20)
+  await blobs.delete(kept)
+  await sleep(600)
+  await store(blobs, randomBytes(1_000_000))
 })
 
 test('an abandoned download leaves no file, wherever it stops', async (t) => {

@@ -6,6 +6,7 @@ import { newUuid } from '../lib/uuid.ts'
 import type { BlobStore, Digests, Range, Staged } from './blobs.ts'
 import { batchSize, openAtOnce, syncDirectory, translated, writeAll } from './disk.ts'
 import { openGrowing } from './growing.ts'
+import { openRoom, type Reserve, usualReserve } from './room.ts'
 import { openVerifier } from './verify.ts'
 
 /** A blob store whose blobs are files, so that they can be sent without passing through this program. */
@@ -24,12 +25,13 @@ const readSize = 1 << 18
  * <directory>/growing/<uuid>      bytes that grow from call to call
  */
 
-/** Opens the blobs in a directory, which is made if need be. */
-export async function openFsBlobs(directory: string): Promise<FsBlobStore> {
+/** Opens the blobs in a directory, which is made if need be. Of the disk's room the reserve is not taken. */
+export async function openFsBlobs(directory: string, reserve: Reserve = usualReserve): Promise<FsBlobStore> {
   const root = join(directory, 'sha256')
   const scratch = join(directory, 'tmp')
   const growing = join(directory, 'growing')
   for (const each of [root, scratch, growing]) await makeTree(each)
+  const room = openRoom(directory, reserve)
   const place: Place = { pathOf, temporary: () => join(scratch, newUuid()), ensure: openEnsure(root) }
 
   function pathOf(sha256: string): string {
@@ -67,8 +69,9 @@ export async function openFsBlobs(directory: string): Promise<FsBlobStore> {
   }
 
   return {
-    stage: async (bytes, expected, also) => stage(place, bytes, openVerifier(expected, also)),
-    growing: openGrowing(growing, place),
+    stage: async (bytes, expected, also) => stage(place, room.guard(bytes), openVerifier(expected, also)),
+    growing: openGrowing(growing, place, room),
+    makeRoom: room.check,
     open: async (sha256, range) => openBlob(pathOf(sha256), sha256, range),
     size,
     delete: async (sha256, { unlessUsedSince } = {}) =>

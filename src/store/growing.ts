@@ -5,6 +5,7 @@ import { uuidPattern } from '../lib/uuid.ts'
 import type { Algorithm, Digests, Expected, GrowingBlobs, Staged } from './blobs.ts'
 import { batchSize, openAtOnce, syncDirectory, translated, writeAll } from './disk.ts'
 import type { Place } from './fs.ts'
+import type { Room } from './room.ts'
 import { checkExpected, openVerifier, parseChecksum, type Verifier } from './verify.ts'
 
 /*
@@ -22,7 +23,7 @@ interface Hashed {
 const mostRemembered = 10_000
 
 /** Growing bytes as files in a directory that exists, on the same file system as the blobs. */
-export function openGrowing(directory: string, place: Pick<Place, 'pathOf' | 'temporary' | 'ensure'>): GrowingBlobs {
+export function openGrowing(directory: string, place: Pick<Place, 'pathOf' | 'temporary' | 'ensure'>, room: Room): GrowingBlobs {
   const hashed = new Map<string, Hashed>()
   const busy = new Set<string>()
 
@@ -54,7 +55,7 @@ export function openGrowing(directory: string, place: Pick<Place, 'pathOf' | 'te
       // Only what was hashed from the first byte on is of use.
       const hashing = known?.size === from ? known : undefined
       hashed.delete(name)
-      const added = await addTo(file, from, bytes, size, hashing)
+      const added = await addTo(file, from, room.guard(bytes), size, hashing)
       if (hashing) remember(name, hashing)
       if (added.broken) throw added.broken.error
       return added.size

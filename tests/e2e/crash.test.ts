@@ -10,8 +10,8 @@ import type { Task } from '../../src/api/resources.ts'
 import { forEachDatabase } from '../databases.ts'
 import { type MadePackage, makeRepository, sha256 } from './made-repository.ts'
 import { makeMirror, type Mirror } from './mirror.ts'
-import { run } from './run.ts'
-import { getContent, program, startServer, type TestServer } from './server.ts'
+import { run, temporaryDirectory } from './run.ts'
+import { adminPassword, getContent, program, startServer, type TestServer } from './server.ts'
 import { filesIn, serveFiles } from './upstream.ts'
 
 /** As many kills as fit into the time (milliseconds), but not more. */
@@ -209,7 +209,7 @@ test('a full disk fails the sync with a sentence; reading goes on, and space hea
   if (!small) return t.skip('no file system can be mounted here')
   const data = join(small.directory, 'data')
   await mkdir(data)
-  const server = await startServer(t, { data, mayFail: true })
+  const server = await startServer(t, { data, mayFail: true, env: { SIGNALBOX_RESERVE: '0' } })
   const upstream = await serveFiles(t, makeRepository(packagesOf(1)))
   const mirror = await makeMirror(server, { name: 'full', url: upstream.url, sync: { sync_policy: 'mirror_complete' } })
   await mirror.sync()
@@ -235,4 +235,43 @@ test('a full disk fails the sync with a sentence; reading goes on, and space hea
   assert.deepEqual(await readWhole(server, 'full'), identityOf(large.map((each) => ({ ...each, version: '1.0' }))))
   await server.stop()
   await everyBlobIsSound(data)
+})
+
+test('before the disk is full syncs and uploads are refused with a sentence; everything else goes on', {
+  timeout: 120_000,
+}, async (t) => {
+  const small = process.getuid?.() === 0 ? await mountSmall(t, '100m') : undefined
+  const data = join(small?.directory ?? (await temporaryDirectory(t)), 'data')
+  await mkdir(data)
+  const nearlyFull =
+    /The disk of the blob store is nearly full \(\d+ MB free, of which \d+ MB are kept\): make room and try again\./
+  const start = (reserve: string) => startServer(t, { data, mayFail: true, env: { SIGNALBOX_RESERVE: reserve } })
+  const first = await start('1')
+  const upstream = await serveFiles(t, makeRepository(packagesOf(1)))
+  const mirror = await makeMirror(first, { name: 'kept', url: upstream.url, sync: { sync_policy: 'mirror_complete' } })
+  await mirror.sync()
+  await mirror.distribute('kept', { publication: null, repository: mirror.repository.pulp_href })
+  await first.stop()
+
+  // Where no file system can be mounted, all there is is kept.
+  const server = await start(small ? '40M' : '100%')
+  const { repository } = mirror
+  const sync = () => server.api.act(`${repository.pulp_href}sync/`, { sync_policy: 'mirror_complete' })
+  const large = Array.from({ length: 8 }, (_, index) => ({ name: `large${index}`, bytes: Buffer.alloc(8 << 20, `${index}`) }))
+  upstream.files = makeRepository(large)
+  await assert.rejects(sync(), nearlyFull)
+  await assert.rejects(server.api.post('uploads/', { size: 60 << 20 }), nearlyFull)
+  const form = new FormData()
+  form.set('file', new Blob([Buffer.alloc(60 << 20)]), 'large')
+  const authorization = `Basic ${Buffer.from(`admin:${adminPassword}`).toString('base64')}`
+  const answer = await fetch(`${server.url}/pulp/api/v3/artifacts/`, { method: 'POST', headers: { authorization }, body: form })
+  assert.deepEqual([answer.status, nearlyFull.test(await answer.text())], [409, true])
+  // Reading, changing and deleting.
+  assert.deepEqual(await readWhole(server, 'kept'), identityOf(packagesOf(1)))
+  await server.api.update(repository.pulp_href, { description: 'still changed' })
+  await server.api.act('orphans/cleanup/', { orphan_protection_time: 0 })
+  if (!small) return
+  await small.grow('300m')
+  await sync()
+  assert.deepEqual(await readWhole(server, 'kept'), identityOf(large.map((each) => ({ ...each, version: '1.0' }))))
 })
