@@ -225,6 +225,7 @@ export async function discoverAt(t: TestContext, url: string, options: Partial<S
     known: async (_, keys) => keys.map(() => undefined),
     held: async (_, keys) => keys.map(() => undefined),
     recall: async () => undefined,
+    settled: false,
     stage: (bytes) => blobs.stage(once(bytes)),
     progress: { report: (code, _, change) => void found.reports.set(code, { ...found.reports.get(code), ...change }) },
     signal: new AbortController().signal,

@@ -3,7 +3,7 @@ import { now } from '../lib/time.ts'
 import { newUuid, newUuids } from '../lib/uuid.ts'
 import type { Digests } from '../store/blobs.ts'
 import { idRows, insertMany, lockRows, textRows } from '../store/bulk.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { type Db, engineOf, type Tx } from '../store/database.ts'
 import { openPackReader, type PackReader, writeEntries } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
@@ -19,21 +19,22 @@ interface Origin {
 
 /**
  * Stores what of these units is not stored yet, without their upstream files' bytes. Returns their ids, in order.
- * What is among `settled` is left alone: it is held by a version and its sources are known.
+ * What is among `settled` is left alone: it is held by a version and its sources are known. `lookups` are from before.
  */
 export async function saveContent(
   ctx: Ctx,
   units: readonly Described[],
   origin?: Origin,
   settled: ReadonlySet<number> = new Set(),
+  lookups?: Lookups,
 ): Promise<number[]> {
-  const known = await findContent(ctx.db, units)
+  const known = await findContent(ctx.db, units, lookups)
   const fresh = units.filter((unit) => !known.has(nameOf(unit)))
+  let isFresh: ReadonlySet<Described> = new Set()
   if (fresh.length > 0) {
     await keepFiles(ctx, fresh)
-    await ctx.db.transaction().execute((tx) => insertContent(tx, fresh, known, origin))
+    isFresh = await ctx.db.transaction().execute((tx) => insertContent(tx, fresh, known, origin))
   }
-  const isFresh = new Set(fresh)
   const old = units.filter((unit) => !isFresh.has(unit) && !settled.has(known.get(nameOf(unit))!))
   if (old.length > 0) await refresh(ctx, old, known, origin)
   return units.map((unit) => known.get(nameOf(unit))!)
@@ -72,19 +73,45 @@ async function touchContent(tx: Tx, ids: readonly number[]): Promise<void> {
     .execute()
 }
 
+/** What was found when content was looked up, by type and key, so that nothing is looked up twice. Others may have stored more since. */
+export type Lookups = Map<string, readonly StoredVariant[]>
+
+interface StoredVariant {
+  id: number
+  variant: string
+  /** Whether the latest version of the repository holds it. */
+  held: boolean
+}
+
+const none: readonly StoredVariant[] = []
+
 /** The variant of each of these keys that the latest version of a repository holds. */
 export async function heldVariants(
   db: Db,
   repositoryId: number,
   type: string,
   keys: readonly string[],
+  lookups: Lookups,
 ): Promise<(string | undefined)[]> {
-  const { rows } = await sql<{ key: string; variant: string }>`
-    select c.key, c.variant from ${textRows(db, keys)} as k cross join content c cross join membership m
-    where c.type = ${type} and c.key = k.text
-      and m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null`.execute(db)
-  const held = new Map(rows.map(({ key, variant }) => [key, variant]))
-  return keys.map((key) => held.get(key))
+  const { rows } = await sql<{ key: string; id: number; variant: string; member: number | null }>`
+    select c.key, c.id, c.variant, m.content_id as member from ${textRows(db, new Set(keys))} as k cross join content c
+    left join membership m on m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null
+    where c.type = ${type} and c.key = k.text`.execute(db)
+  const found = new Map<string, StoredVariant[]>()
+  for (const { key, id, variant, member } of rows) {
+    const stored = { id, variant, held: member !== null }
+    const variants = found.get(key)
+    if (variants) variants.push(stored)
+    else found.set(key, [stored])
+  }
+  for (const key of keys) lookups.set(`${type}\n${key}`, found.get(key) ?? none)
+  return keys.map((key) => found.get(key)?.findLast(({ held }) => held)?.variant)
+}
+
+/** The ids of what heldVariants told of; undefined when it was not asked for all of these. */
+export function heldIds(type: string, keys: readonly string[], lookups: Lookups): number[] | undefined {
+  const ids = keys.flatMap((key) => lookups.get(`${type}\n${key}`)?.findLast(({ held }) => held)?.id ?? [])
+  return ids.length === keys.length ? ids : undefined
 }
 
 /** What the latest version of a repository holds of these keys, and what it holds that is about each. */
@@ -234,9 +261,16 @@ function nameOf({ type, key, variant = '' }: Pick<Described, 'type' | 'key' | 'v
   return `${type}\n${key}\n${variant}`
 }
 
-async function findContent(db: Db, units: readonly Described[]): Promise<Map<string, number>> {
+async function findContent(db: Db, units: readonly Described[], lookups?: Lookups): Promise<Map<string, number>> {
   const known = new Map<string, number>()
-  for (const [type, ofType] of Map.groupBy(units, (unit) => unit.type)) {
+  const unasked = units.filter(({ type, key, variant = '' }) => {
+    const stored = lookups?.get(`${type}\n${key}`)
+    const same = stored?.find((each) => each.variant === variant)
+    if (same?.held) known.set(nameOf({ type, key, variant }), same.id)
+    // What no version holds may have been collected since.
+    return stored === undefined || same?.held === false
+  })
+  for (const [type, ofType] of Map.groupBy(unasked, (unit) => unit.type)) {
     const keys = textRows(db, new Set(ofType.map(({ key }) => key)))
     const { rows } = await sql<{ id: number; key: string; variant: string }>`
       select c.id, c.key, c.variant from ${keys} as k cross join content c where c.type = ${type} and c.key = k.text`.execute(db)
@@ -256,16 +290,17 @@ async function keepFiles(ctx: Ctx, units: readonly Described[]): Promise<void> {
       }
 }
 
+/** Returns those that were not stored by somebody else in between; theirs has its files already. */
 async function insertContent(
   tx: Tx,
   units: readonly Described[],
   known: Map<string, number>,
   origin: Origin | undefined,
-): Promise<void> {
-  const withEntry = units.filter(({ entry }) => entry && entry.length > 0)
+): Promise<ReadonlySet<Described>> {
+  const withEntry = units.filter(({ entry, packed }) => packed ?? (entry && entry.length > 0))
   const written = await writeEntries(
     tx,
-    withEntry.map(({ entry }) => entry!),
+    withEntry.map(({ entry, packed }) => packed ?? entry!),
   )
   const places = new Map(withEntry.map((unit, index) => [unit, written[index]!]))
   const at = now()
@@ -287,15 +322,15 @@ async function insertContent(
     touched: at,
   }))
   // As in lockRows: two who store the same wait for each other, and must not do so crosswise.
-  rows.sort((a, b) => compare(nameOf(a), nameOf(b)))
+  if (engineOf(tx) === 'postgres') rows.sort((a, b) => compare(nameOf(a), nameOf(b)))
   const inserted = await insertMany(tx, 'content', contentColumns, rows, ['id', 'type', 'key', 'variant'])
   const ids = new Map(inserted.map((row) => [nameOf(row as unknown as Described), Number(row['id'])]))
-  // Somebody else may have stored the same in between: theirs has its files already.
   const stored = units.filter((unit) => ids.has(nameOf(unit)))
   await insertFiles(tx, stored, ids, origin)
   await insertReferences(tx, stored, ids)
   for (const [name, id] of ids) known.set(name, id)
   if (ids.size < units.length) for (const [name, id] of await findContent(tx, units)) known.set(name, id)
+  return new Set(stored)
 }
 
 async function insertFiles(

@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import type { PackedText } from '../lib/packing.ts'
 import type { Digests, Staged } from '../store/blobs.ts'
 import type { Access, Upstream } from './fetch.ts'
 
@@ -320,6 +321,8 @@ export interface SyncOptions {
   held(type: string, keys: readonly string[]): Promise<({ meta: Record<string, any>; about: readonly string[] } | undefined)[]>
   /** The bytes of a small file that the repository holds, or that an interrupted sync of it has read; undefined when it has none. */
   recall(type: string, key: string): Promise<Buffer | undefined>
+  /** Whether it is known, too, where this upstream has it: then such content may be yielded as `kept` instead of describing it again. */
+  settled: boolean
   /** Stages a file that the format writes itself, to be yielded as `verbatim`. */
   stage(bytes: Uint8Array): Promise<Staged>
   progress: Progress
@@ -354,6 +357,8 @@ export interface Described {
   meta: Record<string, unknown>
   /** The bulky rest, packed by the core; undefined when there is none or `known` said that it is stored. */
   entry?: Uint8Array
+  /** The same where it is packed already. */
+  packed?: PackedText
   files: readonly DescribedFile[]
 }
 

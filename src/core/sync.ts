@@ -5,7 +5,7 @@ import { idRows } from '../store/bulk.ts'
 import type { Staged } from '../store/blobs.ts'
 import type { Db, Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
-import { heldUnits, heldVariants, saveBlob, saveContent, unitsById } from './content.ts'
+import { heldIds, heldUnits, heldVariants, type Lookups, saveBlob, saveContent, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
@@ -25,6 +25,15 @@ export interface SyncArgs {
   remoteId: number
   /** Values of the format's `fields.sync`. */
   settings: Record<string, unknown>
+}
+
+/** What storing what was found needs to know. */
+interface Surroundings {
+  remote: Row<'remote'>
+  repositoryId: number
+  lookups: Lookups
+  /** Content that needs no look: it is held, and where it is is known. */
+  settled: ReadonlySet<number>
 }
 
 /** What a sync found upstream. */
@@ -50,6 +59,7 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
   const asked = JSON.stringify([remote.uuid, remote.url, remote.policy, settings])
   const last = parseLastSync(repository.last_sync)
   const same = last?.asked === asked && last.version === latest.number
+  const lookups: Lookups = new Map()
   const options: SyncOptions = {
     settings,
     repository: { name: repository.name, settings: JSON.parse(repository.settings) },
@@ -58,7 +68,8 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
     unchanged: same && settings['optimize'] !== false ? last.fingerprint : undefined,
     allowedChecksums: ctx.config.allowedChecksums,
     remote: JSON.parse(remote.settings),
-    known: (type, keys) => heldVariants(ctx.db, repositoryId, type, keys),
+    known: (type, keys) => heldVariants(ctx.db, repositoryId, type, keys, lookups),
+    settled: same,
     held: (type, keys) => heldUnits(ctx.db, repositoryId, type, keys),
     recall: (type, key) => recall(ctx, latest, type, key),
     stage: (bytes) => ctx.blobs.stage(Readable.from([bytes])),
@@ -67,7 +78,12 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
   }
   await using upstream = ctx.fetch.open(options.access)
   const present = await contentIds(ctx.db, latest)
-  const found = await discover(job, format, upstream, options, remote, { repositoryId, settled: same ? present : new Set() })
+  const found = await discover(job, format, upstream, options, {
+    remote,
+    repositoryId,
+    lookups,
+    settled: same ? present : new Set(),
+  })
   if (!found) return
 
   try {
@@ -92,8 +108,7 @@ async function discover(
   format: Format,
   upstream: Upstream,
   options: SyncOptions,
-  remote: Row<'remote'>,
-  { repositoryId, settled }: { repositoryId: number; settled: ReadonlySet<number> },
+  { remote, repositoryId, lookups, settled }: Surroundings,
 ): Promise<Found | undefined> {
   const found: Found = { ids: new Set(), fingerprint: undefined, verbatim: [], paths: [], mirrors: [] }
   const complete = format.syncMode?.(options.settings) === 'complete'
@@ -105,7 +120,7 @@ async function discover(
     const batch = waiting
     waiting = []
     const read = batch.map(({ files }) => files.some(({ staged }) => staged))
-    const ids = await saveContent(job.ctx, batch, remote, settled)
+    const ids = await saveContent(job.ctx, batch, remote, settled, lookups)
     // Should this sync be interrupted, the next one need not read them again.
     const leased = ids.filter((_, index) => read[index])
     if (leased.length > 0) await leaseContent(job.ctx.db, repositoryId, leased)
@@ -121,7 +136,9 @@ async function discover(
       const isStaged = item.batch.some(({ files }) => files.some(({ staged }) => staged))
       if (isStaged || waiting.length >= storedTogether) await store()
     } else if (item.kind === 'kept') {
-      for (const unit of await heldUnits(job.ctx.db, repositoryId, item.type, item.keys)) if (unit) found.ids.add(unit.id)
+      const asked = heldIds(item.type, item.keys, lookups)
+      const ids = asked ?? (await heldUnits(job.ctx.db, repositoryId, item.type, item.keys)).flatMap((unit) => unit?.id ?? [])
+      for (const id of ids) found.ids.add(id)
     } else if (item.kind === 'mirrors') found.mirrors = item.bases
     else if (item.kind === 'verbatim') found.verbatim.push(item)
     else if (item.kind === 'verbatim-path') elsewhere.push(item)
@@ -157,7 +174,7 @@ async function idOf(db: Db, type: string, key: string, ids: ReadonlySet<number>)
   return rows.find(({ id }) => ids.has(id))!.id
 }
 
-const storedTogether = 2000
+const storedTogether = 3000
 
 /** Where this upstream has files that are stored under other paths: the same content came from elsewhere before. */
 async function movedPaths(db: Db, batch: readonly Described[], ids: readonly number[]): Promise<Found['paths']> {

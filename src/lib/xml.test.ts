@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { splitElements } from './xml.ts'
+import { cutElements, splitElements } from './xml.ts'
 
 /** The elements of a document that comes in chunks of `size` bytes. */
 async function split(xml: string, size = 1 << 20): Promise<string[]> {
@@ -110,4 +110,31 @@ test('an element of more than 32 MiB is refused before it is read to its end', a
 test('an element may span many small chunks', async () => {
   const [element] = await split(`<m><package>${'<file>/a/b</file>'.repeat(500_000)}</package></m>`, 16 * 1024)
   assert.equal(element?.length, 8_500_019)
+})
+
+test('elements are the same however they are found, and tell when one is unusual', async () => {
+  const usual = /<package id="\d+">(?:<file>[^<>]*<\/file>\s*)*<\/package>/y
+  const plain = Array.from({ length: 300 }, (_, id) => `<package id="${id}"><file>/a &amp; b/${id}</file>\n</package>`)
+  const odd = ['<package id="x"><file>a</file></package>', '<package id="7"><!-- </package> --></package>', '<package id="8"/>']
+  const bad = [
+    '<package id="7"><file>&bomb;</file></package>',
+    Buffer.from('<package id="7"><file>\xff</file></package>', 'latin1'),
+  ]
+  for (const size of [1, 100, 100_000])
+    for (const more of [[], ...odd.map((each) => [each]), ...bad.map((each) => [each])]) {
+      const middle = [...plain.slice(0, 200), ...more, ...plain.slice(200)]
+      const document = Buffer.concat(['<r>', ...middle.flatMap((each) => [each, '\n']), '</r>'].map((each) => Buffer.from(each)))
+      const chunks = async function* () {
+        for (let at = 0; at < document.length; at += size) yield document.subarray(at, at + size)
+      }
+      const cuts = await Array.fromAsync(cutElements(chunks(), { name: 'package', what: 'It', rootName: 'r', usual }))
+      const elements = cuts.flatMap((cut) => cut.elements)
+      assert.deepEqual(
+        elements,
+        middle.map((each) => Buffer.from(each)),
+      )
+      const unusual = cuts.filter(({ areUsual }) => !areUsual).flatMap((cut) => cut.elements.map(String))
+      for (const each of more) assert.ok(unusual.includes(String(each)), String(each))
+      if (size === 100 && more.length === 0) assert.ok(unusual.length < 10, `${unusual.length} of ${middle.length}`)
+    }
 })

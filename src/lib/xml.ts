@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { Failure } from './failure.ts'
 
 const mebibyte = 1 << 20
@@ -19,23 +20,44 @@ export async function* splitElements(
   what: string,
   rootName?: string,
 ): AsyncGenerator<Buffer[]> {
-  const splitter = openSplitter(name, what, rootName)
+  for await (const { elements } of cutElements(bytes, { name, what, rootName })) yield elements
+}
+
+interface Cutting {
+  name: string
+  what: string
+  rootName: string | undefined
+  /** What elements usually look like, one byte in each character: a sticky expression. It matches only what is sound but for references. */
+  usual?: RegExp
+}
+
+export interface Cut {
+  elements: Buffer[]
+  /** Whether all of them match `usual`, are UTF-8 and have no references but those of XML itself. */
+  areUsual: boolean
+}
+
+/** As splitElements, but finds elements by what they usually look like, where that is given, and tells when all did. */
+export async function* cutElements(bytes: AsyncIterable<Buffer>, { name, what, rootName, usual }: Cutting): AsyncGenerator<Cut> {
+  const splitter = openSplitter(name, what, rootName, usual)
   let rest: Buffer = Buffer.alloc(0)
   let waiting: Buffer[] = []
   let waitingBytes = 0
 
-  function cut(chunk: Buffer): Buffer[] {
+  function cut(chunk: Buffer): Cut {
     const elements: Buffer[] = []
+    let areUsual = true
     let buffer = chunk
     let from = 0
     if (rest.length > 0 && chunk.length > bridge) {
       // Finish what the chunk before began with the first bytes of this one: the rest of this one need not be copied.
       const at = splitter.take(Buffer.concat([rest, chunk.subarray(0, bridge)]), 0, rest.length, elements)
+      areUsual = splitter.tookUsual()
       if (at >= rest.length) from = at - rest.length
       else buffer = Buffer.concat([rest.subarray(at), chunk])
     } else if (rest.length > 0) buffer = Buffer.concat([rest, chunk])
     rest = buffer.subarray(splitter.take(buffer, from, buffer.length, elements))
-    return elements
+    return { elements, areUsual: areUsual && splitter.tookUsual() }
   }
 
   for await (const chunk of bytes) {
@@ -43,14 +65,14 @@ export async function* splitElements(
     waitingBytes += chunk.length
     // While one element spans many chunks, gather as much as there is already, so that little is copied twice.
     if (rest.length > bridge && waitingBytes < rest.length) continue
-    const elements = cut(waiting.length === 1 ? chunk : Buffer.concat(waiting))
+    const found = cut(waiting.length === 1 ? chunk : Buffer.concat(waiting))
     waiting = []
     waitingBytes = 0
-    if (elements.length > 0) yield elements
+    if (found.elements.length > 0) yield found
   }
   if (waiting.length > 0) {
-    const elements = cut(Buffer.concat(waiting))
-    if (elements.length > 0) yield elements
+    const found = cut(Buffer.concat(waiting))
+    if (found.elements.length > 0) yield found
   }
   if (rest.length > 0 || !splitter.complete()) throw new Failure('integrity', `${what} is cut short.`)
 }
@@ -65,13 +87,14 @@ interface Markup {
   end: number
 }
 
-function openSplitter(name: string, what: string, rootName: string | undefined) {
+function openSplitter(name: string, what: string, rootName: string | undefined, usual: RegExp | undefined) {
   const opening = Buffer.from(`<${name}`)
   const closing = Buffer.from(`</${name}`)
   let place: 'before' | 'inside' | 'after' = 'before'
   let root = ''
   // The next comment, CDATA or instruction in `odd.buffer`: an element that ends before it needs no closer look.
   let odd: { buffer: Buffer | undefined; at: number } = { buffer: undefined, at: -1 }
+  let tookUsual = false
 
   function wrong(why: string): never {
     throw new Failure('integrity', `${what} is not well-formed XML: ${why}.`)
@@ -80,15 +103,42 @@ function openSplitter(name: string, what: string, rootName: string | undefined) 
   /** Consumes whole markup from `from` until `until` is reached or the next one is not complete. Returns where it stopped. */
   function take(buffer: Buffer, from: number, until: number, elements: Buffer[]): number {
     let at = from
+    // Up to here elements may end; what is behind is not looked at before there is more.
+    const whole = usual && place === 'inside' ? buffer.lastIndexOf(closing) : -1
+    const text = whole < 0 ? undefined : buffer.toString('latin1', 0, Math.min(buffer.length, whole + closing.length + 1))
+    tookUsual = usual !== undefined && place === 'inside'
     for (;;) {
       at = skipSpace(buffer, at)
-      if (at >= until) return Math.min(at, buffer.length)
-      const end = place === 'inside' && startsElement(buffer, at) ? takeElement(buffer, at, elements) : takeOther(buffer, at)
+      const ended = at >= until
+      const end = ended ? -1 : takeNext(buffer, at, elements, text)
       if (end < 0) {
         if (buffer.length - at > mostElementBytes) wrong(`an element of more than ${mostElementBytes / mebibyte} MiB`)
-        return at
+        tookUsual &&= text === undefined || isSound(buffer, text, from, at)
+        return Math.min(at, buffer.length)
       }
       at = end
+    }
+  }
+
+  function takeNext(buffer: Buffer, at: number, elements: Buffer[], text: string | undefined): number {
+    if (place !== 'inside' || !startsElement(buffer, at)) return takeOther(buffer, at)
+    const end = text === undefined || at >= text.length ? -1 : endOfUsual(text, at)
+    if (end < 0 || end - at > mostElementBytes) {
+      const end = takeElement(buffer, at, elements)
+      if (end >= 0) tookUsual = false
+      return end
+    }
+    elements.push(buffer.subarray(at, end))
+    return end
+  }
+
+  function endOfUsual(text: string, at: number): number {
+    usual!.lastIndex = at
+    try {
+      return usual!.test(text) ? usual!.lastIndex : -1
+    } catch {
+      // A list so long that the expression ran out of stack.
+      return -1
     }
   }
 
@@ -191,7 +241,22 @@ function openSplitter(name: string, what: string, rootName: string | undefined) 
     return doctype
   }
 
-  return { take, complete: () => place === 'after' }
+  return { take, tookUsual: () => tookUsual, complete: () => place === 'after' }
+}
+
+const reference = /&(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});/y
+
+/** Whether what is between these is UTF-8 and refers to nothing but what XML itself knows. `text` is all of it, one byte in each character. */
+function isSound(buffer: Buffer, text: string, from: number, until: number): boolean {
+  return isUtf8(buffer.subarray(from, until)) && hasSoundReferences(text, from, until)
+}
+
+export function hasSoundReferences(text: string, from = 0, until = text.length): boolean {
+  for (let at = text.indexOf('&', from); at >= 0 && at < until; at = text.indexOf('&', at + 1)) {
+    reference.lastIndex = at
+    if (!reference.test(text)) return false
+  }
+  return true
 }
 
 function skipped(buffer: Buffer, from: number, closing: string, kind: Markup['kind']): Markup | undefined {

@@ -1,26 +1,14 @@
-import { promisify } from 'node:util'
-import zlib from 'node:zlib'
+import { zstdDecompressSync } from 'node:zlib'
+import { type Pack, packSize, type PackedText, packTexts } from '../lib/packing.ts'
 import type { Db } from './database.ts'
 
-/*
- * Entries (the bulky descriptions of content) lie in packs: some dozen kilobytes of entries, one after the other,
- * compressed together: larger costs more to read one entry, smaller more to write and keep them all. Level 2 is quicker than the usual 3
- * and, for this much of text that repeats itself, no larger.
- */
+/* Entries (the bulky descriptions of content) lie in packs: see lib/packing.ts. */
 
-const packSize = 128 * 1024
 const rememberedBytes = 32 * 1024 * 1024
-
-const compressInPool = promisify<Uint8Array, zlib.ZstdOptions, Buffer>(zlib.zstdCompress)
-const options = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 2 }, chunkSize: packSize / 4 }
-
-function compress(bytes: Uint8Array): Promise<Buffer> {
-  return compressInPool(bytes, options)
-}
 
 /** Takes a tenth of a millisecond: handing it to another thread would take longer. */
 function decompress(bytes: Uint8Array): Buffer {
-  return zlib.zstdDecompressSync(bytes, { chunkSize: packSize + 1024 })
+  return zstdDecompressSync(bytes, { chunkSize: packSize + 1024 })
 }
 
 interface Place {
@@ -29,34 +17,28 @@ interface Place {
   length: number
 }
 
-/** Stores entries in as many packs as they need. Returns where each lies, in their order. */
-export async function writeEntries(db: Db, entries: readonly Uint8Array[]): Promise<Place[]> {
-  const places: Place[] = []
-  for (let next = 0; next < entries.length; ) {
-    const first = next
-    let size = 0
-    while (next < entries.length && (next === first || size + entries[next]!.length <= packSize)) size += entries[next++]!.length
-    const together = entries.slice(first, next)
-    const bytes = await compress(joined(together, size))
-    const { id } = await db.insertInto('pack').values({ bytes }).returning('id').executeTakeFirstOrThrow()
-    let at = 0
-    for (const { length } of together) {
-      places.push({ packId: id, at, length })
-      at += length
-    }
-  }
-  return places
+/** Stores entries, which may be in packs already, in as many packs as they need. Returns where each lies, in their order. */
+export async function writeEntries(db: Db, entries: readonly (Uint8Array | PackedText)[]): Promise<Place[]> {
+  const loose = packTexts(entries.filter((entry) => entry instanceof Uint8Array))
+  const packed = entries.map((entry) => (entry instanceof Uint8Array ? loose.shift()! : entry))
+  const ids = await insertPacks(db, [...new Set(packed.map(({ pack }) => pack))])
+  return packed.map(({ pack, at, length }) => ({ packId: ids.get(pack)!, at, length }))
 }
 
-/** Entries as one run of bytes: they often lie side by side in memory already, and copying hundreds of megabytes has its price. */
-function joined(entries: readonly Uint8Array[], size: number): Uint8Array {
-  const { buffer, byteOffset } = entries[0]!
-  let end = byteOffset
-  for (const entry of entries) {
-    if (entry.buffer !== buffer || entry.byteOffset !== end) return Buffer.concat(entries, size)
-    end += entry.length
+/** How many go into one statement. */
+const insertedTogether = 50
+
+async function insertPacks(db: Db, packs: readonly Pack[]): Promise<Map<Pack, number>> {
+  const ids = new Map<Pack, number>()
+  for (let next = 0; next < packs.length; next += insertedTogether) {
+    const these = packs.slice(next, next + insertedTogether)
+    const values = these.map(({ bytes }) => ({ bytes }))
+    const rows = await db.insertInto('pack').values(values).returning('id').execute()
+    // Ids rise in the order of the values; the order of what is returned is nobody's promise.
+    const inOrder = rows.map(({ id }) => id).sort((a, b) => a - b)
+    for (const [index, pack] of these.entries()) ids.set(pack, inOrder[index]!)
   }
-  return Buffer.from(buffer, byteOffset, size)
+  return ids
 }
 
 export interface PackReader {

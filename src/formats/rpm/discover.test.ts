@@ -2,9 +2,17 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
-import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { createMessage, generateKey, readPrivateKey, sign } from 'openpgp'
-import { checksumOf, discoverAt, type Found, type MadePackage, makeRepository, serve } from '../../../tests/rpm-upstream.ts'
+import {
+  checksumOf,
+  discoverAt,
+  filelistsOf,
+  type Found,
+  type MadePackage,
+  makeRepository,
+  serve,
+} from '../../../tests/rpm-upstream.ts'
 import { parseEntry } from './package-entry.ts'
 
 const zoo: MadePackage[] = [
@@ -386,4 +394,68 @@ test('a token is sent with every request', async (t) => {
 test('a sync that is canceled stops', async (t) => {
   const upstream = await serve(t, makeRepository({ packages: zoo }))
   await assert.rejects(discoverAt(t, upstream.url, { signal: AbortSignal.abort(new Error('canceled')) }), /canceled|abort/i)
+})
+
+test('many new packages are read in a thread of their own, and described as few ones are', async (t) => {
+  const flock = Array.from({ length: 2100 }, (_, index): MadePackage => ({ name: `bird${index}`, epoch: String(index % 3) }))
+  const few = await discoverAt(t, (await serve(t, makeRepository({ packages: flock.slice(0, 100) }))).url)
+  const upstream = await serve(t, makeRepository({ packages: flock }))
+  const many = await discoverAt(t, upstream.url, complete)
+  assert.equal(many.units.length, 2100)
+  for (const [index, { entry, ...unit }] of few.units.entries()) {
+    const { packed, ...same } = many.units[index]!
+    const files = unit.files.map((file) => ({ ...file, urls: [new URL(file.path, upstream.url)] }))
+    assert.deepEqual(same, { ...unit, files })
+    const { pack, at, length } = packed!
+    assert.deepEqual(zstdDecompressSync(pack.bytes).subarray(at, at + length), entry)
+  }
+})
+
+test('what is wrong with a list that is read in a thread is said', async (t) => {
+  const flock = Array.from({ length: 2100 }, (_, index): MadePackage => ({ name: `bird${index}` }))
+  const lacking = (xml: string) => xml.replace(filelistsOf(flock[2000]!), '')
+  const upstream = await serve(t, makeRepository({ packages: flock, edit: { filelists: lacking } }))
+  await assert.rejects(discoverAt(t, upstream.url), {
+    name: 'Failure',
+    code: 'integrity',
+    message: 'The package bird2000-0:1.0-1.noarch is missing in the filelists metadata.',
+  })
+  const cut = (bytes: Buffer) => gzipSync(bytes).subarray(0, 2000)
+  const short = await serve(
+    t,
+    makeRepository({ packages: flock, pack: (bytes) => (/<otherdata/.test(String(bytes)) ? cut(bytes) : gzipSync(bytes)) }),
+  )
+  await assert.rejects(discoverAt(t, short.url), {
+    code: 'integrity',
+    message: 'The other metadata cannot be unpacked: the gzip data is cut short.',
+  })
+})
+
+test('a reader that leaves early leaves no thread behind', async (t) => {
+  const flock = Array.from({ length: 2100 }, (_, index): MadePackage => ({ name: `bird${index}` }))
+  const upstream = await serve(t, makeRepository({ packages: flock }))
+  const progress = {
+    report(code: string, _: string, { add }: { add?: number }) {
+      if (code === 'sync.parsing.packages' && add) throw new Error('enough')
+    },
+  }
+  await assert.rejects(discoverAt(t, upstream.url, { progress }), { message: 'enough' })
+})
+
+test('packages that are held as they are need no look at the large lists', async (t) => {
+  const upstream = await serve(t, makeRepository({ packages: zoo }))
+  const { units } = await discoverAt(t, upstream.url)
+  const variants = new Map(units.map(({ key, variant }) => [key, variant]))
+  const known = async (_: string, keys: readonly string[]) => keys.map((key) => variants.get(key))
+  upstream.requests.length = 0
+  const again = await discoverAt(t, upstream.url, { known, settled: true })
+  assert.deepEqual(again.units, [])
+  assert.deepEqual(
+    again.others.filter(({ kind }) => kind === 'kept'),
+    [{ kind: 'kept', type: 'rpm.package', keys: units.map(({ key }) => key) }],
+  )
+  assert.ok(!upstream.requests.some((path) => /filelists|other/.test(path)))
+  upstream.files = makeRepository({ packages: [...zoo, { name: 'fox' }] })
+  const more = await discoverAt(t, upstream.url, { known, settled: true })
+  assert.deepEqual(names(more), ['fox-0:1.0-1.noarch'])
 })

@@ -1,15 +1,14 @@
 import type { Upstream } from '../../core/fetch.ts'
-import type { Described, Discovered, SyncOptions } from '../../core/format.ts'
+import type { Discovered, SyncOptions } from '../../core/format.ts'
 import { readComps } from './comps.ts'
 import { describeMetadataFile } from './content-types.ts'
-import { describePackage } from './package.ts'
-import { type Allocate, openSlabs } from './package-entry.ts'
-import { keyOf, type ReadPackage, readPackages } from './package-lists.ts'
-import { nevraOf, pathOf, type PrimaryPackage } from './primary.ts'
+import { describeInThread, listNames } from './describe-in-thread.ts'
+import { type DescribedPackages, describePackages, nameOf, type PackageOrder } from './describe-packages.ts'
+import { pathOf } from './primary.ts'
 import { carriedRecords, type Snapshot, takeSnapshot, typeOf } from './snapshot.ts'
 import { renderTreeinfo } from './treeinfo.ts'
 import { readUpdateinfo } from './updateinfo.ts'
-import { openRecord, placesOf, readRecord } from './upstream-repository.ts'
+import { openPacked, openRecord, placesOf, readRecord, type UpstreamRepository } from './upstream-repository.ts'
 
 /** Reads an rpm-md repository. `isComplete` keeps its metadata files as they are, too. See Format.discover. */
 export async function* discover(upstream: Upstream, options: SyncOptions, isComplete: boolean): AsyncGenerator<Discovered> {
@@ -34,57 +33,51 @@ export async function* discover(upstream: Upstream, options: SyncOptions, isComp
 
 async function* discoverPackages(
   { repository, selection, modules }: Snapshot,
-  { progress }: SyncOptions,
+  { progress, settled }: SyncOptions,
   isComplete: boolean,
 ): AsyncGenerator<Discovered> {
-  const left = selection.decisions.filter((decision) => decision === 'left out').length
+  const { decisions, keys, wanted } = selection
+  const left = decisions.filter((decision) => decision === 'left out').length
   progress.report('sync.skipped.packages', 'Skipping Packages', { total: left, done: left, finished: true })
   const parsed = (change: object) => progress.report('sync.parsing.packages', 'Parsed Packages', change)
-  parsed({ total: selection.decisions.length, done: 0 })
-  const lists = {
-    primary: openRecord(repository, 'primary')!,
-    filelists: openRecord(repository, 'filelists'),
-    other: openRecord(repository, 'other'),
+  parsed({ total: decisions.length, done: 0 })
+  // A mirror tells of each place where a package lies.
+  const onlyNew = settled && !isComplete
+  if (onlyNew) {
+    const held = [...keys].flatMap(([index, key]) => (decisions[index] === 'known' ? key : []))
+    yield { kind: 'kept', type: 'rpm.package', keys: held }
+    parsed({ add: held.length })
   }
-  const allocate = openSlabs()
-  for await (const packages of readPackages(lists, selection)) {
-    const around = { bases: repository.bases, modular: modules?.modularNevras, allocate }
-    const batch = packages.flatMap(({ found, lists }) => (lists === undefined ? [] : describe(found, lists, around)))
-    yield { kind: 'content', batch }
-    if (isComplete) yield* packages.flatMap(({ found, lists }) => (lists === undefined ? elsewhere(found) : []))
-    parsed({ add: packages.length })
+  if (!onlyNew || wanted.size > 0) {
+    const bases = repository.bases.map(String)
+    const order = { selection, bases, modular: modules?.modularNevras, onlyNew, isComplete }
+    for await (const { units, elsewhere, count } of readLists(repository, order)) {
+      yield { kind: 'content', batch: units }
+      for (const each of elsewhere) yield { kind: 'verbatim-path', type: 'rpm.package', ...each }
+      parsed({ add: count })
+    }
   }
-  parsed({ done: selection.decisions.length, finished: true })
+  parsed({ done: decisions.length, finished: true })
 }
 
-interface Surroundings {
-  bases: readonly URL[]
-  modular: ReadonlySet<string> | undefined
-  allocate: Allocate
-}
+/** Fewer new packages are read before a thread has started. */
+const worthThread = 2000
 
-function describe(
-  found: PrimaryPackage,
-  lists: NonNullable<ReadPackage['lists']>,
-  { bases, modular, allocate }: Surroundings,
-): Described {
-  const { path = nameOf(found.href), urls } = placesOf(found.href, found.base, bases)
-  return describePackage(found, {
-    lists,
-    isModular: modular?.has(nevraOf(found)) ?? false,
-    allocate,
-    file: { path, size: found.size, checksum: `${found.checksumType}:${found.checksum}`, urls },
+function readLists(repository: UpstreamRepository, order: PackageOrder): AsyncGenerator<DescribedPackages> {
+  if (order.selection.wanted.size < worthThread)
+    return describePackages(
+      {
+        primary: openRecord(repository, 'primary')!,
+        filelists: openRecord(repository, 'filelists'),
+        other: openRecord(repository, 'other'),
+      },
+      order,
+    )
+  const lists = listNames.flatMap((name) => {
+    const packed = openPacked(repository, name)
+    return packed ? [[name, packed] as const] : []
   })
-}
-
-function elsewhere(found: PrimaryPackage): Discovered {
-  const path = pathOf(found.href)
-  return { kind: 'verbatim-path', type: 'rpm.package', key: keyOf(found), path }
-}
-
-/** The last segment of a location, as a path. Throws Failure integrity. */
-function nameOf(href: string): string {
-  return pathOf(href.replace(/[?#].*$/, '').replace(/^.*\//, ''))
+  return describeInThread(new Map(lists), order)
 }
 
 async function* discoverComps({ repository }: Snapshot, { progress }: SyncOptions): AsyncGenerator<Discovered> {

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer'
 import { Failure } from '../../lib/failure.ts'
+import { hasSoundReferences } from '../../lib/xml.ts'
 import { type Element, escapeXml, parseElements, quoteXml } from './element.ts'
 
 /*
@@ -19,7 +20,6 @@ const text = `[^<>${control}]*`
 const value = `[^"<>${control}]*`
 const attributes = `(?: [a-zA-Z]+="${value}")*`
 const version = `<version${attributes}/>\\s*`
-const reference = /&(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9a-fA-F]{1,6});/y
 
 /** An element with text and no attributes, captured. */
 const textElement = (name: string) => `<${name}(?:>(${text})</${name}>|/>)\\s*`
@@ -46,6 +46,11 @@ const usual: Record<FragmentKind, RegExp> = {
   other: usualList('changelog', ` author="${value}" date="\\d+"`),
 }
 
+/** Finds elements that look as they usually do, for cutElements. */
+export function usualIn(kind: FragmentKind): RegExp {
+  return new RegExp(usual[kind].source.slice(1, -1), 'y')
+}
+
 /** Whether a fragment looks as they usually do. `text` holds one byte in each character (latin1). */
 export function matchUsual(kind: FragmentKind, text: string): RegExpExecArray | null {
   try {
@@ -55,14 +60,6 @@ export function matchUsual(kind: FragmentKind, text: string): RegExpExecArray | 
     // A list so long that the expression ran out of stack.
     return null
   }
-}
-
-function hasSoundReferences(text: string): boolean {
-  for (let at = text.indexOf('&'); at >= 0; at = text.indexOf('&', at + 1)) {
-    reference.lastIndex = at
-    if (!reference.test(text)) return false
-  }
-  return true
 }
 
 /** Returns a fragment that can stand in any document of its kind: itself, or written anew. Throws Failure integrity. */

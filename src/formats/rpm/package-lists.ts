@@ -1,8 +1,8 @@
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import { Failure } from '../../lib/failure.ts'
-import { splitElements } from '../../lib/xml.ts'
+import { type Cut, cutElements, splitElements } from '../../lib/xml.ts'
 import { quoteXml } from './element.ts'
-import { type FragmentKind, soundFragment } from './fragments.ts'
+import { type FragmentKind, soundFragment, usualIn } from './fragments.ts'
 import { nevraOf, type PrimaryPackage, parsePrimary } from './primary.ts'
 import { saysTheSame } from './variant.ts'
 
@@ -19,6 +19,8 @@ export interface Selection {
   wanted: ReadonlySet<string>
   /** The variants of the known ones, by their place. */
   variants: ReadonlyMap<number, string>
+  /** Their keys. */
+  keys: ReadonlyMap<number, string>
 }
 
 export interface SelectOptions {
@@ -40,6 +42,7 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
   const decisions: Selection['decisions'] = []
   const wanted = new Set<string>()
   const variants = new Map<number, string>()
+  const keys = new Map<number, string>()
   const winners = new Map<string, { index: number; buildTime: number; checksum: string }>()
   let batch: { index: number; key: string; found: PrimaryPackage }[] = []
 
@@ -56,13 +59,14 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
   }
   async function ask(): Promise<void> {
     const stored = await options.known(batch.map(({ key }) => key))
-    for (const [at, { index, found }] of batch.entries()) {
+    for (const [at, { index, key, found }] of batch.entries()) {
       const variant = stored[at]
       if (decisions[index] !== 'new') continue
       if (variant === undefined || !saysTheSame(variant, found)) wanted.add(owned(found.checksum))
       else {
         decisions[index] = 'known'
         variants.set(index, variant)
+        keys.set(index, key)
       }
     }
     batch = []
@@ -79,7 +83,7 @@ export async function selectPackages(primary: AsyncIterable<Buffer>, options: Se
       if (batch.length === askedTogether) await ask()
     }
   await ask()
-  return { decisions, wanted, variants }
+  return { decisions, wanted, variants, keys }
 }
 
 /** The same text in memory of its own: one cut out of a larger text keeps all of that alive. */
@@ -107,10 +111,11 @@ export interface PackageLists {
   other: AsyncIterable<Buffer> | undefined
 }
 
-/** The second look. Throws Failure integrity, also when a new package is missing in a list. */
+/** The second look; `onlyNew` passes over known packages. Throws Failure integrity, also when a new package is missing in a list. */
 export async function* readPackages(
   lists: PackageLists,
   { decisions, wanted, variants }: Selection,
+  onlyNew = false,
 ): AsyncGenerator<ReadPackage[]> {
   await using filelists = openList(lists.filelists, 'filelists', wanted)
   await using other = openList(lists.other, 'other', wanted)
@@ -120,7 +125,7 @@ export async function* readPackages(
     for (const fragment of fragments) {
       const at = index++
       const decision = decisions[at] ?? 'left out'
-      if (decision === 'left out') continue
+      if (decision === 'left out' || (onlyNew && decision !== 'new')) continue
       const found = parsePrimary(fragment)
       const lists =
         decision === 'new'
@@ -145,13 +150,15 @@ const roots = { filelists: 'filelists', other: 'otherdata' } as const
 
 /** One of the other two lists, read as far as needed. */
 function openList(bytes: AsyncIterable<Buffer> | undefined, kind: Exclude<FragmentKind, 'primary'>, wanted: ReadonlySet<string>) {
-  const batches = bytes && splitElements(bytes, 'package', `The ${kind} metadata`, roots[kind])
+  const what = `The ${kind} metadata`
+  const batches = bytes && cutElements(bytes, { name: 'package', what, rootName: roots[kind], usual: usualIn(kind) })
   const taken = new Set<string>()
   const waiting = new Map<string, Buffer>()
   let waitingBytes = 0
-  let batch: Buffer[] = []
+  let batch: Cut = { elements: [], areUsual: true }
   let next = 0
 
+  const sound = (fragment: Buffer) => (batch.areUsual ? fragment : soundFragment(kind, fragment))
   /** Looks only at what is at hand. */
   function take(found: PrimaryPackage): Buffer | undefined {
     if (!batches) return emptyElement(kind, found)
@@ -162,14 +169,14 @@ function openList(bytes: AsyncIterable<Buffer> | undefined, kind: Exclude<Fragme
       taken.add(found.checksum)
       return zstdDecompressSync(waited)
     }
-    while (next < batch.length) {
-      const fragment = batch[next++]!
+    while (next < batch.elements.length) {
+      const fragment = batch.elements[next++]!
       const checksum = checksumOf(fragment, kind)
       if (checksum === found.checksum) {
         taken.add(checksum)
-        return soundFragment(kind, fragment)
+        return sound(fragment)
       }
-      if (wanted.has(checksum) && !taken.has(checksum) && !waiting.has(checksum)) wait(checksum, soundFragment(kind, fragment))
+      if (wanted.has(checksum) && !taken.has(checksum) && !waiting.has(checksum)) wait(checksum, sound(fragment))
     }
     return undefined
   }

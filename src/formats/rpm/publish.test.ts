@@ -96,6 +96,27 @@ forEachDatabase((engine, open) => {
     assert.notDeepEqual(lists(first), lists(second))
   })
 
+  test(`${engine}: of many packages those that stay are held, those that go are gone, and new ones come with all that is said of them`, async (t) => {
+    const { upstream, sync, publish } = await setUp(t, open, 'on_demand')
+    const settings = { sync_policy: 'mirror_content_only' }
+    const flock = Array.from({ length: 2100 }, (_, index) => ({ name: `bird${index}` }))
+    const names = async () => {
+      const files = await publish()
+      const [primary, filelists, other] = parseRepomd(files['repodata/repomd.xml']!).records.map(({ href }) =>
+        gunzipSync(files[href]!).toString(),
+      )
+      const packages = primary!.match(/(?<=<name>)[^<]*/g)!
+      assert.deepEqual(filelists!.match(/(?<=<file>\/usr\/bin\/)[^<]*/g), packages)
+      assert.deepEqual(other!.match(/(?<=- made )[^<]*/g), packages)
+      return packages.toSorted()
+    }
+    for (const packages of [flock, flock.slice(1), [...flock.slice(2), { name: 'fox' }]]) {
+      upstream.files = makeRepository({ packages })
+      await sync(settings)
+      assert.deepEqual(await names(), packages.map(({ name }) => name).toSorted())
+    }
+  })
+
   test(`${engine}: a complete mirror is served as its upstream has it`, async (t) => {
     const { upstream, sync, published, job } = await setUp(t, open)
     const files = makeRepository({

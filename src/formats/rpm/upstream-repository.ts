@@ -68,22 +68,32 @@ export function placesOf(
 }
 
 /** The bytes of a downloaded metadata file, unpacked. Undefined when the upstream does not have it. */
-export function openRecord({ repomd, files }: UpstreamRepository, type: string): AsyncIterable<Buffer> | undefined {
+export function openRecord(repository: UpstreamRepository, type: string): AsyncIterable<Buffer> | undefined {
+  const packed = openPacked(repository, type)
+  return packed && unpackList(type, packed.bytes, packed.limit)
+}
+
+/** The same as it was downloaded, with the most bytes that it may have when unpacked. */
+export function openPacked(
+  { repomd, files }: UpstreamRepository,
+  type: string,
+): { bytes: AsyncIterable<Uint8Array>; limit: number } | undefined {
   const staged = files.get(type)
   const openSize = repomd.records.find((record) => record.type === type)?.openSize
   // A little leeway, because open-size is only a remark: nothing has verified it.
-  return staged && unpack(type, staged, openSize === undefined ? defaultLimit : openSize + mostWholeBytes)
+  return staged && { bytes: staged.open(), limit: openSize === undefined ? defaultLimit : openSize + mostWholeBytes }
 }
 
 /** The same in memory, for what is small. */
 export async function readRecord(repository: UpstreamRepository, type: string): Promise<Buffer | undefined> {
   const staged = repository.files.get(type)
-  return staged && Buffer.concat(await Array.fromAsync(unpack(type, staged, mostWholeBytes)))
+  return staged && Buffer.concat(await Array.fromAsync(unpackList(type, staged.open(), mostWholeBytes)))
 }
 
-async function* unpack(type: string, staged: Staged, limit: number): AsyncGenerator<Buffer> {
+/** Unpacks metadata. Throws Failure integrity. */
+export async function* unpackList(type: string, bytes: AsyncIterable<Uint8Array>, limit: number): AsyncGenerator<Buffer> {
   try {
-    yield* decompress(staged.open(), { limit })
+    yield* decompress(bytes, { limit })
   } catch (cause) {
     if (!(cause instanceof Failure)) throw cause
     const reason = cause.message.replace(/^./, (letter) => letter.toLowerCase())
