@@ -1,4 +1,5 @@
 import { normalize } from './normalize.ts'
+import { inOrder } from './order.ts'
 import type { Answer, Played, Scene } from './play.ts'
 import type { Step } from './step.ts'
 
@@ -26,11 +27,11 @@ const present = ['correlation-id', 'etag', 'last-modified']
 export function differences(step: Step, ours: Played, theirs: Played, ourScene: Scene, theirScene: Scene): string[] {
   // A Pulp that breaks has said nothing.
   if (theirs.answer.status >= 500) return compareValues('status', ours.answer.status, theirs.answer.status)
-  const body = (answer: Answer) => pick(step, answer.body)
+  const body = (answer: Answer) => pick(step, inOrder(step, answer.body))
   return [
     ...compareValues('status', ours.answer.status, theirs.answer.status),
     ...compareHeaders(step, ours.answer, theirs.answer, ourScene, theirScene),
-    ...compareValues('body', shaped(step, ourScene, body(ours.answer)), shaped(step, theirScene, body(theirs.answer))),
+    ...compareValues('body', shaped(ourScene, body(ours.answer)), shaped(theirScene, body(theirs.answer))),
     ...(ours.task || theirs.task ? compareTasks(ours.task, theirs.task, ourScene, theirScene) : []),
   ]
 }
@@ -73,17 +74,11 @@ function pick({ only }: Step, body: unknown): unknown {
   return Object.fromEntries(Object.entries(body).filter(([name]) => only.includes(name)))
 }
 
-function shaped(step: Step, scene: Scene, body: unknown): unknown {
+function shaped(scene: Scene, body: unknown): unknown {
   const value = normalize(scene, body)
-  if (isObject(value) && Array.isArray(value['permissions'])) return { ...value, permissions: value['permissions'].toSorted() }
-  if (!step.sorted || typeof value !== 'object' || value === null || !('results' in value)) return value
-  const results = (value.results as unknown[]).toSorted((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1))
-  return { ...value, results }
-}
-
-/** Without digests, which one server may lack. */
-function sortKey(item: unknown): string {
-  return JSON.stringify(item, (_, value) => (value === null || /^[0-9a-f]{40,}$/.test(value) ? '' : value))
+  return isObject(value) && Array.isArray(value['permissions'])
+    ? { ...value, permissions: value['permissions'].toSorted() }
+    : value
 }
 
 /** `body.results.0.name: "a" where Pulp has "b"`. */

@@ -1,3 +1,4 @@
+import { inOrder } from './order.ts'
 import { password, type Part, type Step } from './step.ts'
 
 /** A server that is compared. */
@@ -39,7 +40,7 @@ export async function play(scene: Scene, step: Step): Promise<Played> {
   if (isCreation(step, answer)) note(scene, valueAt(answer.body, 'pulp_href'))
   if (answer.status === 202) note(scene, valueAt(answer.body, 'task'))
   if (!step.task) {
-    save(scene, step, { ...(answer.body as object), headers: answer.headers })
+    save(scene, step, { ...(inOrder(step, answer.body) as object), headers: answer.headers })
     return { answer }
   }
   const task = answer.status === 202 ? await finished(scene, valueAt(answer.body, 'task')) : undefined
