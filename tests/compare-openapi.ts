@@ -44,6 +44,19 @@ const tolerated: readonly RegExp[] = [
   /^copy_content there is no POST .*deb/,
 ]
 
+const onPurpose: readonly string[] = [
+  'Access policies say what is enforced. They can be set to what they are and reset, to nothing else: rights are given by roles.',
+  'Sessions of `login/` have SameSite=Strict; as in Pulp they count for the API, not for content.',
+  'A version is published once with the same settings; publishing it again answers with that publication. So it is with checkpoints: the same version is one checkpoint.',
+  '`config.repo` of a checkpoint distribution is in each checkpoint, and names its URL.',
+  'A guard that guards something cannot be deleted. Pulp deletes it, and opens what it guarded.',
+  'Reclaiming space leaves the files that other repositories hold, as Pulp says it does.',
+  'An on-demand file is verified before its first byte is sent, or, when it is large, before its last.',
+  'Failed tasks tell a sentence about what is wrong, and with which file, line or upstream.',
+  'There are no redirects in the API: an address without its last slash does not exist.',
+  'A request that changes something is refused when a browser says that a page of another site started it, also with Basic credentials.',
+]
+
 export interface Lack {
   where: string
   what: string
@@ -188,6 +201,13 @@ ${sections.join('\n')}
 ## What is there but lacks something
 
 ${rows.length > 0 ? rows.join('\n') : 'Nothing.'}
+
+## What behaves differently, on purpose
+
+\`npm run compare-pulp -- URL\` makes the same calls to a Pulp and to a server of its own; \`tests/compare/known.ts\` has every difference
+in their answers, with its reason. Those that matter most:
+
+${onPurpose.map((line) => `- ${line}`).join('\n')}
 `
 }
 

@@ -79,7 +79,11 @@ export const known: readonly Known[] = [
 
   // Tasks and what they tell
   {
-    where: /\| task\.progress_reports\.(sync|associating|unassociating|publish|reclaim)/,
+    where: /task\.progress_reports\.reclaim/,
+    reason: 'files that other repositories hold stay; Pulp says so too, and gives them up',
+  },
+  {
+    where: /\| task\.progress_reports\.(sync|associating|unassociating|publish)/,
     reason: 'reports of what is really done, with totals where they are known',
   },
   { where: /\| task\.error\.description: .*ErrorDetail\(/, reason: 'the sentence without the Python around it' },

@@ -91,7 +91,7 @@ before(async () => {
   pulp = await openCli(scope)
 })
 
-describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
+describe('pulp-cli', { concurrency: 3, skip, timeout: 480_000 }, () => {
   test('finds the server, its versions and its operations', async () => {
     const { answer, aside, refusal } = pulp
     const status = await answer`status`
@@ -130,6 +130,8 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     assert.equal((await answer`task summary`).canceled, 1)
     await answer`task purge --finished-before 2021-12-01T12:00:00 --state completed --state failed`
     assert.match(await refusal`task purge --finished-before 2021-12-01 --state running`, /running/)
+    await answer`task purge`
+    assert.match(await refusal`task list --state cannotwork`, /cannotwork/)
   })
 
   test('makes users, groups and roles, and what they allow holds', async (t) => {
@@ -147,6 +149,21 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     assert.match(await reader.refusal`group create --name writers`, /not authorized/)
     await answer`group role-assignment remove --group readers --role local.group_viewer --object ${''}`
     assert.match(await reader.refusal`group show --name readers`, /Could not find user group/)
+
+    const { pulp_href: shelf } = await answer`file repository create --name ${'the shelf'}`
+    const show = ['file', 'repository', 'show', '--href', shelf]
+    assert.match(await reader.refusal`${show}`, /404|not found|No FileRepository/i)
+    assert.match(await reader.refusal`file repository create --name mine`, /not authorized/)
+    const viewer = ['--repository', 'the shelf', '--user', 'reader', '--role', 'file.filerepository_viewer']
+    await answer`file repository role add ${viewer}`
+    assert.equal((await reader.answer`${show}`).name, 'the shelf')
+    assert.match(await reader.refusal`file repository update --repository ${shelf} --retain-repo-versions 1`, /not authorized/)
+    await answer`file repository role remove ${viewer}`
+    await reader.refusal`${show}`
+    await answer`user role-assignment add --username reader --role core.group_creator --object ${''}`
+    await reader.answer`group create --name ${'the reader made it'}`
+    const mine = await reader.answer`group role my-permissions --name ${'the reader made it'}`
+    assert.ok(mine.permissions.includes('core.delete_group'))
 
     const { statements } = await answer`access-policy show --viewset-name tasks`
     await answer`access-policy update --viewset-name tasks --statements ${JSON.stringify(statements)}`
@@ -179,6 +196,23 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     await answer`file repository content modify --repository uploads --base-version 0 --add-content ${chosen}`
     assert.deepEqual(await paths(), ['large.bin'])
 
+    await answer`file content create --file-url ${`${files.url}one.txt`} --relative-path fetched.txt --repository uploads`
+    assert.deepEqual(await paths(), ['fetched.txt', 'large.bin'])
+    await answer`file repository create --name uploads-too`
+    await answer`file repository content modify --repository uploads-too --base-repository uploads`
+    const { pulp_href: version } = await answer`file repository version show --repository uploads-too`
+    assert.equal((await answer`file content list --repository-version-added ${version}`).length, 2)
+    assert.deepEqual(await answer`file content list --repository-version-removed ${version}`, [])
+    await answer`file content label set --href ${unit.pulp_href} --key size --value large`
+    assert.equal(await answer`file content label show --href ${unit.pulp_href} --key size`, 'large')
+    const labelled = await answer`file content list --label-select size=large`
+    assert.deepEqual(
+      labelled.map(({ pulp_href: href }: any) => href),
+      [unit.pulp_href],
+    )
+    await answer`file content label unset --href ${unit.pulp_href} --key size`
+    assert.deepEqual(await answer`file content list --label-select size`, [])
+
     await write('alone.txt', 'alone\n')
     const alone = await answer`file content upload --file alone.txt --relative-path alone.txt`
     // Whether it goes is up to other tests: what might be of use to a task that runs is kept.
@@ -188,13 +222,20 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
   })
 
   test('mirrors files, publishes and distributes them, and takes hrefs and PRNs for names', async () => {
-    const { answer, aside } = pulp
+    const { answer, aside, refusal } = pulp
     const settings = ['--max-retries', '5', '--total-timeout', '32', '--header', 'a:1', '--username', 'me', '--password', 'pw']
     const url = `${files.url}PULP_MANIFEST`
     const remote = await answer`file remote create --name texts --url ${url} --policy immediate ${settings}`
     assert.deepEqual([remote.max_retries, remote.total_timeout, remote.headers], [5, 32, [{ a: '1' }]])
     assert.ok(remote.hidden_fields.some((field: any) => field.name === 'password' && field.is_set))
+    const cleared = ['--max-retries', '', '--total-timeout', '', '--header', '']
+    const { pulp_href: spare } = await answer`file remote create --name spare --url ${url} ${settings}`
+    await answer`file remote update --remote spare ${cleared}`
+    const { max_retries, total_timeout, headers } = await answer`file remote show --href ${spare}`
+    assert.deepEqual([max_retries, total_timeout, headers], [null, null, []])
     const repository = await answer`file repository create --name texts --remote texts --autopublish`
+    assert.match(await refusal`file remote show --remote prn:not:a:prn`, /prn:not:a:prn/)
+    await refusal`file remote show --remote ${repository.prn}`
     await aside`file repository sync --repository ${repository.prn} --remote ${remote.prn}`
     await aside`file repository sync --repository texts --mirror`
     const versions = await answer`file repository version list --repository texts`
@@ -215,8 +256,19 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     await answer`file distribution update --distribution texts --publication ${''}`
     assert.equal(await seen(), 404)
     await answer`file distribution update --distribution texts --repository texts`
+    const stored = async () => {
+      const units = await answer`file repository content list --repository texts`
+      return units.filter(({ artifact }: any) => artifact !== null).length
+    }
+    await answer`repository reclaim --repository file:file:texts --keep-version file:file:texts 1`
+    assert.equal(await stored(), 3)
     await answer`repository reclaim --repository file:file:texts`
+    assert.equal(await stored(), 0)
     assert.equal(await seen(), 200, 'what was given up is fetched again')
+    await answer`file repository update --repository texts --description ${''} --remote ${''}`
+    await answer`file repository update --repository texts --remote file:file:texts`
+    const changes = await answer`file repository task list --repository texts --name-contains update`
+    assert.equal(changes.length, 2)
     await answer`file repository destroy --repository texts`
     assert.equal((await answer`show --prn ${remote.prn}`).name, 'texts')
   })
@@ -248,6 +300,14 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     await answer`content-guard header create --name token --header-name x-token --header-value ${'let me in'}`
     const either = await answer`content-guard composite create --name either --guard rbac:members --guard header:token`
     assert.equal(either.guards.length, 2)
+    await answer`content-guard rbac create --name nobody`
+    await answer`content-guard rbac assign --name nobody --group members`
+    await answer`content-guard rbac remove --name nobody --user admin --group members`
+    const { users, groups } = await answer`content-guard rbac show --name nobody`
+    assert.deepEqual([users, groups], [[], []])
+    await answer`content-guard composite create --name some --guard rbac:members --guard header:token`
+    await answer`content-guard composite update --name some --guard rbac:members --description one`
+    assert.equal((await answer`content-guard composite show --name some`).guards.length, 1)
     await answer`file repository create --name guarded --autopublish`
     await write('guarded.txt', 'for members\n')
     await answer`file content upload --file guarded.txt --relative-path a --repository guarded`
@@ -331,6 +391,13 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     const task = await answer`rpm comps-upload --file comps.xml --repository grouped`
     const made = task.created_resources.map((href: string) => href.split('/').at(-3))
     assert.deepEqual(made.toSorted(), [...units, 'versions'].toSorted())
+    // What is there already makes no version; replacing makes one only when something goes.
+    const kinds = async (...words: string[]) =>
+      (await answer`rpm comps-upload --file comps.xml --repository grouped ${words}`).created_resources.length
+    assert.deepEqual([await kinds(), await kinds('--replace', 'True')], [units.length, units.length])
+    await write('one.xml', comps.replace(/<environment>[^]*<\/langpacks>/, ''))
+    await answer`rpm comps-upload --file one.xml --repository grouped --replace True`
+    assert.equal(await kinds('--replace', 'True'), units.length + 1)
     for (const each of [1, 2]) {
       const file = `app-${each}.0-1.noarch.rpm`
       await copyFile(join(nights[each - 1]!, 'Packages', file), join(pulp.directory, file))
@@ -340,6 +407,10 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
       (await answer`rpm repository content list --repository grouped`).map(({ version }: any) => version).sort()
     await answer`rpm prune-packages --repository rpm:rpm:grouped --keep-days 0 --dry-run`
     assert.deepEqual(await versions(), ['1.0', '2.0'])
+    await answer`rpm repository create --name grouped-too`
+    const both = ['--repository', 'rpm:rpm:grouped', '--repository', 'rpm:rpm:grouped-too']
+    await answer`rpm prune-packages ${both} --keep-days 0 --dry-run`
+    await answer`rpm prune-packages --all-repositories --dry-run`
     await answer`rpm prune-packages --repository rpm:rpm:grouped --keep-days 0`
     assert.deepEqual(await versions(), ['2.0'])
     assert.match(await refusal`rpm prune-packages --repository rpm:rpm:grouped --keep-days foo`, /foo/)
@@ -360,6 +431,14 @@ describe('pulp-cli', { concurrency: 3, skip, timeout: 240_000 }, () => {
     }
     assert.deepEqual(await copied(copy), ['app'])
     assert.deepEqual(await copied({ ...copy, dest_base_version: 0 }, '--dependency-solving'), ['app', 'lib'])
+    const { pulp_href: whole } = await answer`rpm repository create --name to-whole`
+    const two = [
+      { ...copy, content: [] },
+      { source_repo_version: source, dest_repo: whole },
+    ]
+    await answer`rpm copy --config ${JSON.stringify(two)}`
+    const packagesOf = async (name: string) => (await answer`rpm repository content list --repository ${name}`).length
+    assert.deepEqual([await packagesOf('to'), await packagesOf('to-whole')], [2, await packagesOf('from')])
   })
 })
 

@@ -68,6 +68,16 @@ forEachDatabase((engine, open) => {
     assert.equal(made.status, 201)
   })
 
+  test(`${engine}: what a page of another site starts changes nothing, even with the right password`, async (t) => {
+    const { pulp } = await start(t, open)
+    const create = async (name: string, site: string) =>
+      (await pulp.call('POST', 'groups/', { name }, { headers: { 'sec-fetch-site': site } })).status
+    const sites = ['cross-site', 'same-site', 'same-origin', 'none']
+    assert.deepEqual(await Promise.all(sites.map((site) => create(site, site))), [403, 403, 201, 201])
+    const read = await pulp.call('GET', 'groups/', undefined, { headers: { 'sec-fetch-site': 'cross-site' } })
+    assert.deepEqual([read.status, read.body.count], [200, 2])
+  })
+
   for (const [what, change] of [
     ['a new password', { password: 'another long password' }],
     ['being disabled', { is_active: false }],

@@ -11,7 +11,7 @@ import { BrokenBody } from './invalid.ts'
 import { rowsOf } from './list.ts'
 import { permit, permitNamed } from './permit.ts'
 import type { Answer, Call, Endpoint, Registry, Resource } from './resource.ts'
-import { userOfSession } from './session-cookie.ts'
+import { refuseOtherSites, userOfSession } from './session-cookie.ts'
 import { checkBody } from './validate.ts'
 
 /** Someone who is nobody: 401. */
@@ -118,6 +118,7 @@ const isBasic = ({ headers }: FastifyRequest) => /^basic\b/i.test(headers.author
 
 async function whoAsks(ctx: Ctx, request: FastifyRequest) {
   const { authorization } = request.headers
+  refuseOtherSites(request.method, request.headers)
   // Whoever sends a name and a password is judged by these alone.
   const user = isBasic(request)
     ? await authenticate(ctx, authorization, request.ip)

@@ -29,6 +29,12 @@ export function endCookies(): string[] {
 
 const harmless = new Set(['GET', 'HEAD', 'OPTIONS'])
 
+/** Throws Failure denied for a change that a page of another site started: browsers say so, and would add a password that they remember. */
+export function refuseOtherSites(method: string, { 'sec-fetch-site': site }: Headers): void {
+  if (harmless.has(method) || typeof site !== 'string' || site === 'same-origin' || site === 'none') return
+  throw refused('a page of another site started this request.')
+}
+
 /** Whose session a request belongs to. Throws Failure denied when it would change something without proof that its user meant it. */
 export async function userOfSession(db: Db, method: string, headers: Headers): Promise<User | undefined> {
   const token = sessionToken(headers)
