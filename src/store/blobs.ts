@@ -43,7 +43,13 @@ export interface GrowingBlobs {
   append(
     name: string,
     bytes: AsyncIterable<Uint8Array>,
-    place: { from: number; size?: number | undefined; also?: Algorithm | undefined },
+    place: {
+      from: number
+      size?: number | undefined
+      also?: Algorithm | undefined
+      /** Told of each chunk when it is written and not needed any more. */
+      release?: ((chunk: Uint8Array) => void) | undefined
+    },
   ): Promise<number>
   /**
    * Ends the growing: the bytes are hashed (sha256 and the algorithm of the checksum) and compared. Keeping what this returns makes them a

@@ -42,7 +42,7 @@ export function openGrowing(directory: string, place: Pick<Place, 'pathOf' | 'te
     if (hashed.size > mostRemembered) hashed.delete(hashed.keys().next().value!)
   }
 
-  const append: GrowingBlobs['append'] = async (name, bytes, { from, size, also }) => {
+  const append: GrowingBlobs['append'] = async (name, bytes, { from, size, also, release = () => {} }) => {
     const path = pathOf(name)
     occupy(name)
     try {
@@ -55,7 +55,7 @@ export function openGrowing(directory: string, place: Pick<Place, 'pathOf' | 'te
       // Only what was hashed from the first byte on is of use.
       const hashing = known?.size === from ? known : undefined
       hashed.delete(name)
-      const added = await addTo(file, from, room.guard(bytes), size, hashing)
+      const added = await addTo(openBatches(file, release), file, from, room.guard(bytes), size, hashing)
       if (hashing) remember(name, hashing)
       if (added.broken) throw added.broken.error
       return added.size
@@ -118,13 +118,13 @@ function beginning(also: Algorithm | undefined): Hashed {
  * still those of the file; when the file cannot be written nobody knows what it holds, and that is thrown.
  */
 async function addTo(
+  batches: ReturnType<typeof openBatches>,
   file: FileHandle,
   from: number,
   bytes: AsyncIterable<Uint8Array>,
   wanted: number | undefined,
   hashing: Hashed | undefined,
 ): Promise<{ size: number; broken?: { error: unknown } }> {
-  const batches = openBatches(file)
   const room = wanted === undefined ? Number.POSITIVE_INFINITY : from + wanted
   let size = from
   let broken: { error: unknown } | undefined
@@ -148,7 +148,7 @@ async function addTo(
 }
 
 /** Writes what is added in batches, one of them at a time, while the next gathers. */
-function openBatches(file: FileHandle) {
+function openBatches(file: FileHandle, release: (chunk: Uint8Array) => void) {
   let batch: Uint8Array[] = []
   let length = 0
   let writing: Promise<void> = Promise.resolve()
@@ -158,7 +158,7 @@ function openBatches(file: FileHandle) {
     const chunks = batch
     batch = []
     length = 0
-    writing = writeAll(file, chunks)
+    writing = writeAll(file, chunks).then(() => chunks.forEach(release))
     // It is awaited later; until then a rejection is not unhandled.
     writing.catch(() => {})
   }
