@@ -90,7 +90,8 @@ export async function sendReferrers(desk: Desk, exchange: Exchange, name: string
     if (error instanceof OciFailure && error.oci === 'NAME_UNKNOWN' && caller.user) return undefined
     throw error
   })
-  const artifactType = query.get('artifactType') ?? undefined
+  // Media types have no spaces: one comes of a plus that a client did not escape.
+  const artifactType = query.get('artifactType')?.replaceAll(' ', '+')
   const limit = Math.min(parseCount(query) ?? mostReferrers, mostReferrers)
   const found = place ? await findReferrers(desk.ctx.db, place.version, subject, artifactType, query.get('last') ?? '') : []
   const page = firstBytes(found, limit)
