@@ -144,9 +144,11 @@ function mayHaveCredentials(realm: URL, { home, realms, isHome }: TokenOptions):
 async function readToken(response: Response, realm: URL): Promise<{ token: string; life: number }> {
   const bytes = await readBody(response, realm)
   if (response.statusCode !== 200) {
-    const { kind, passing, wait, message } = troubleOfStatus(response.statusCode, response.headers['retry-after'])
+    const { passing, wait, message } = troubleOfStatus(response.statusCode, response.headers['retry-after'])
     const reason = `asks for a token, which ${showUrl(realm)} did not give (${message})`
-    throw new Trouble(reason, { passing, wait, ...(kind !== 'gone' && { kind }) })
+    // Refused by the realm is refused by the upstream; whatever else it answers says nothing of what was asked for.
+    const status = [401, 403].includes(response.statusCode) ? response.statusCode : undefined
+    throw new Trouble(reason, { passing, wait, status })
   }
   const body = parseJson(bytes)
   const token = body['token'] || body['access_token']

@@ -34,6 +34,9 @@ export interface Format {
    */
   discover?(upstream: Upstream, options: SyncOptions): AsyncGenerator<Discovered>
 
+  /** As discover, for the one thing that clients ask for by this name or key; yields nothing when the upstream has none. */
+  discoverOne?(upstream: Upstream, options: SyncOptions, reference: string): AsyncGenerator<Discovered>
+
   /** Reads one uploaded file and describes it as content. Throws Failure invalid when it is not what it should be. */
   inspect?(upload: Uploaded): Promise<Described[]>
 

@@ -6,8 +6,7 @@ import { type Arrival, changed, closeWorkingFile, type Download, follow, newDown
 import { saveBlob } from './content.ts'
 import type { Ctx } from './ctx.ts'
 import { urlsOf } from './downloads.ts'
-import type { Upstream } from './fetch.ts'
-import { accessOf } from './remotes.ts'
+import { openUpstreamPool, type UpstreamPool } from './upstream-pool.ts'
 
 const coolDown = 5 * 60_000_000
 /** For what nobody told the size of. */
@@ -24,7 +23,7 @@ export interface OnDemand extends AsyncDisposable {
 }
 
 export function openOnDemand(ctx: Ctx): OnDemand {
-  const upstreams = poolUpstreams(ctx)
+  const upstreams = openUpstreamPool(ctx)
   const downloads = new Map<number, Download>()
 
   function join(fileId: number, again: boolean): Download {
@@ -78,7 +77,7 @@ export async function fetchFile(ctx: Ctx, fileId: number): Promise<string> {
 type Source = Pick<Row<'source'>, 'remote_id' | 'url'>
 
 /** Tries one source after the other. Ends when the bytes are stored or nobody has them. Never rejects: `failed` and `storeError` tell. */
-async function run(ctx: Ctx, upstreams: Upstreams, download: Download): Promise<void> {
+async function run(ctx: Ctx, upstreams: UpstreamPool, download: Download): Promise<void> {
   try {
     const file = await getFile(ctx, download.fileId)
     download.path = file.path
@@ -91,7 +90,7 @@ async function run(ctx: Ctx, upstreams: Upstreams, download: Download): Promise<
   changed(download)
 }
 
-async function arrive(ctx: Ctx, upstreams: Upstreams, download: Download, file: WantedFile): Promise<void> {
+async function arrive(ctx: Ctx, upstreams: UpstreamPool, download: Download, file: WantedFile): Promise<void> {
   download.working = await openWorkingFile(ctx)
   await using staged = await fromAny(ctx, upstreams, download, file)
   download.verified = { size: staged.size, sha256: staged.digests.sha256 }
@@ -138,7 +137,7 @@ async function getFile({ db }: Ctx, fileId: number): Promise<WantedFile> {
   return file
 }
 
-async function fromAny(ctx: Ctx, upstreams: Upstreams, download: Download, file: WantedFile): Promise<Staged> {
+async function fromAny(ctx: Ctx, upstreams: UpstreamPool, download: Download, file: WantedFile): Promise<Staged> {
   const sources = await ctx.db
     .selectFrom('source')
     .select(['remote_id', 'url'])
@@ -162,7 +161,7 @@ async function fromAny(ctx: Ctx, upstreams: Upstreams, download: Download, file:
 /** Takes a file from where it was found, or from another mirror of the same remote: when one gives no or wrong bytes, the next is asked. */
 async function fromMirrors(
   ctx: Ctx,
-  upstreams: Upstreams,
+  upstreams: UpstreamPool,
   download: Download,
   file: WantedFile,
   source: Source,
@@ -171,13 +170,16 @@ async function fromMirrors(
   const algorithm = checksum?.split(':', 1)[0]
   if (algorithm && !ctx.config.allowedChecksums.includes(algorithm))
     throw new Failure('integrity', `${file.path} is known by its ${algorithm} checksum only, which is not allowed here.`)
-  const remote = await upstreams.of(source.remote_id)
+  const { remote, upstream } = await upstreams.of(source.remote_id)
   download.kept ||= remote.policy !== 'streamed'
-  let urls: readonly URL[] = urlsOf({ path: file.path, url: source.url }, { base: remote.url, mirrors: remote.mirrors })
+  let urls: readonly URL[] = urlsOf(
+    { path: file.path, url: source.url },
+    { base: remote.url, mirrors: parseMirrors(remote.mirrors) },
+  )
   for (;;) {
     download.written = 0
     download.size = file.size ?? undefined
-    const { body, size, others } = await remote.upstream.open(urls, download.abort.signal)
+    const { body, size, others } = await upstream.open(urls, download.abort.signal)
     download.size ??= size
     try {
       return await ctx.blobs.stage(copyTo(download, body, size), { size: download.size, checksum, limit: largestFile })
@@ -222,30 +224,6 @@ async function rest({ db, log }: Ctx, file: WantedFile, { remote_id, url }: Sour
     .where('remote_id', '=', remote_id)
     .where('url', '=', url)
     .execute()
-}
-
-type Upstreams = ReturnType<typeof poolUpstreams>
-
-/** One upstream per remote, opened anew when the remote was changed. */
-function poolUpstreams(ctx: Ctx) {
-  const pool = new Map<number, { updated: number; upstream: Upstream }>()
-  const opened: Upstream[] = []
-  return {
-    async of(remoteId: number) {
-      const remote = await ctx.db.selectFrom('remote').selectAll().where('id', '=', remoteId).executeTakeFirst()
-      if (!remote) throw new Failure('upstream', 'The remote was deleted.')
-      let entry = pool.get(remoteId)
-      if (entry?.updated !== remote.updated) {
-        entry = { updated: remote.updated, upstream: ctx.fetch.open(accessOf(remote)) }
-        pool.set(remoteId, entry)
-        opened.push(entry.upstream)
-      }
-      return { upstream: entry.upstream, url: remote.url, policy: remote.policy, mirrors: parseMirrors(remote.mirrors) }
-    },
-    async [Symbol.asyncDispose]() {
-      await Promise.all(opened.map((upstream) => upstream[Symbol.asyncDispose]()))
-    },
-  }
 }
 
 function parseMirrors(json: string | null): URL[] {

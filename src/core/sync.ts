@@ -1,21 +1,18 @@
-import { Readable } from 'node:stream'
 import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { idRows } from '../store/bulk.ts'
-import type { Staged } from '../store/blobs.ts'
-import type { Db, Tx } from '../store/database.ts'
+import type { Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
-import { heldIds, heldUnits, heldVariants, type Lookups, saveBlob, saveContent, unitsById } from './content.ts'
+import { type Lookups, saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
+import { collect, type Found, optionsOf } from './discovery.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Upstream } from './fetch.ts'
-import type { Described, Format, SyncOptions } from './format.ts'
-import { endLeases, leaseContent } from './leases.ts'
+import type { Format, SyncOptions } from './format.ts'
+import { endLeases } from './leases.ts'
 import { prnOf } from './names.ts'
-import { findHeld } from './named-content.ts'
 import { insertVerbatimPublication, ownPublication, publishVersion } from './publish.ts'
 import { namesOfWhole } from './references.ts'
-import { accessOf } from './remotes.ts'
 import { takeSlots } from './slots.ts'
 import type { Job } from './tasks.ts'
 import { commitVersion, contentIds, getRepository, latestVersion, markChanged } from './versions.ts'
@@ -25,24 +22,6 @@ export interface SyncArgs {
   remoteId: number
   /** Values of the format's `fields.sync`. */
   settings: Record<string, unknown>
-}
-
-/** What storing what was found needs to know. */
-interface Surroundings {
-  remote: Row<'remote'>
-  repositoryId: number
-  lookups: Lookups
-  /** Content that needs no look: it is held, and where it is is known. */
-  settled: ReadonlySet<number>
-}
-
-/** What a sync found upstream. */
-interface Found {
-  ids: Set<number>
-  fingerprint: string | undefined
-  verbatim: { path: string; staged: Staged }[]
-  paths: { id: number; path: string }[]
-  mirrors: readonly URL[]
 }
 
 /** Makes a repository match its upstream: a new version, unless nothing changed. Nothing is visible before every byte is here and verified. */
@@ -59,35 +38,23 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
   const asked = JSON.stringify([remote.uuid, remote.url, remote.policy, settings])
   const last = parseLastSync(repository.last_sync)
   const same = last?.asked === asked && last.version === latest.number
+  const unchanged = same && settings['optimize'] !== false ? last.fingerprint : undefined
+  const { progress, signal } = job
   const lookups: Lookups = new Map()
-  const options: SyncOptions = {
-    settings,
-    repository: { name: repository.name, settings: JSON.parse(repository.settings) },
-    policy: remote.policy as SyncOptions['policy'],
-    access: accessOf(remote),
-    unchanged: same && settings['optimize'] !== false ? last.fingerprint : undefined,
-    allowedChecksums: ctx.config.allowedChecksums,
-    remote: JSON.parse(remote.settings),
-    known: (type, keys) => heldVariants(ctx.db, repositoryId, type, keys, lookups),
-    settled: same,
-    held: (type, keys) => heldUnits(ctx.db, repositoryId, type, keys),
-    recall: (type, key) => recall(ctx, latest, type, key),
-    stage: (bytes) => ctx.blobs.stage(Readable.from([bytes])),
-    progress: job.progress,
-    signal: job.signal,
-  }
+  const options = optionsOf(ctx, { repository, remote, latest, settings, unchanged, settled: same, lookups, progress, signal })
   await using upstream = ctx.fetch.open(options.access)
   const present = await contentIds(ctx.db, latest)
-  const found = await discover(job, format, upstream, options, {
-    remote,
-    repositoryId,
-    lookups,
-    settled: same ? present : new Set(),
-  })
-  if (!found) return
+  const mode = format.syncMode?.(settings) ?? 'additive'
+  const settled = same ? present : new Set<number>()
+  const complete = mode === 'complete'
+  const around = { repository, remote, signal, lookups, settled, complete }
+  const found = await collect(ctx, format.discover(upstream, options), around)
+  if (!found) {
+    progress.report('sync.was_skipped', 'Skipping Sync (no change from previous sync)', { done: 1, finished: true })
+    return
+  }
 
   try {
-    const mode = format.syncMode?.(settings) ?? 'additive'
     const { wanted, remove } = await choose(job.ctx, format, mode, found.ids, present)
     if (remote.policy === 'immediate') await downloadMissing(job, upstream, { ...found, ids: wanted }, remote)
     const add = new Set([...wanted].filter((id) => !present.has(id)))
@@ -100,95 +67,6 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
 
 function parseLastSync(json: string | null): { asked: string; version: number; fingerprint: string } | undefined {
   return json ? JSON.parse(json) : undefined
-}
-
-/** Reads the upstream and stores what it describes. Undefined when it is as the last sync left it. */
-async function discover(
-  job: Job,
-  format: Format,
-  upstream: Upstream,
-  options: SyncOptions,
-  { remote, repositoryId, lookups, settled }: Surroundings,
-): Promise<Found | undefined> {
-  const found: Found = { ids: new Set(), fingerprint: undefined, verbatim: [], paths: [], mirrors: [] }
-  const complete = format.syncMode?.(options.settings) === 'complete'
-  const elsewhere: { type: string; key: string; path: string }[] = []
-  let waiting: Described[] = []
-
-  /** Stores what waits: in few, larger transactions, because each ends with a write that is waited for. */
-  async function store(): Promise<void> {
-    const batch = waiting
-    waiting = []
-    const read = batch.map(({ files }) => files.some(({ staged }) => staged))
-    const ids = await saveContent(job.ctx, batch, remote, settled, lookups)
-    // Should this sync be interrupted, the next one need not read them again.
-    const leased = ids.filter((_, index) => read[index])
-    if (leased.length > 0) await leaseContent(job.ctx.db, repositoryId, leased)
-    for (const id of ids) found.ids.add(id)
-    if (complete) found.paths.push(...(await movedPaths(job.ctx.db, batch, ids)))
-  }
-
-  for await (const item of format.discover!(upstream, options)) {
-    job.signal.throwIfAborted()
-    if (item.kind === 'content') {
-      for (const each of item.batch) waiting.push(each)
-      // What the format has staged goes with it: it is kept before the format is asked for more.
-      const isStaged = item.batch.some(({ files }) => files.some(({ staged }) => staged))
-      if (isStaged || waiting.length >= storedTogether) await store()
-    } else if (item.kind === 'kept') {
-      const asked = heldIds(item.type, item.keys, lookups)
-      const ids = asked ?? (await heldUnits(job.ctx.db, repositoryId, item.type, item.keys)).flatMap((unit) => unit?.id ?? [])
-      for (const id of ids) found.ids.add(id)
-    } else if (item.kind === 'mirrors') found.mirrors = item.bases
-    else if (item.kind === 'verbatim') found.verbatim.push(item)
-    else if (item.kind === 'verbatim-path') elsewhere.push(item)
-    else {
-      found.fingerprint = item.value
-      if (!item.unchanged) continue
-      job.progress.report('sync.was_skipped', 'Skipping Sync (no change from previous sync)', { done: 1, finished: true })
-      return undefined
-    }
-  }
-  await store()
-  for (const { type, key, path } of elsewhere) found.paths.push({ id: await idOf(job.ctx.db, type, key, found.ids), path })
-  return found
-}
-
-/** What format.ts says of SyncOptions.recall. */
-async function recall({ db, blobs }: Ctx, place: Row<'version'>, type: string, key: string): Promise<Buffer | undefined> {
-  const [unit] = await findHeld(db, place, type, [key], { leased: true })
-  const file =
-    unit &&
-    (await db
-      .selectFrom('file')
-      .innerJoin('blob', 'blob.id', 'file.blob_id')
-      .select('blob.sha256')
-      .where('file.content_id', '=', unit.id)
-      .executeTakeFirst())
-  return file && Buffer.concat(await (await blobs.open(file.sha256)).toArray())
-}
-
-/** The one of these ids that has this key. */
-async function idOf(db: Db, type: string, key: string, ids: ReadonlySet<number>): Promise<number> {
-  const rows = await db.selectFrom('content').select('id').where('type', '=', type).where('key', '=', key).execute()
-  return rows.find(({ id }) => ids.has(id))!.id
-}
-
-const storedTogether = 3000
-
-/** Where this upstream has files that are stored under other paths: the same content came from elsewhere before. */
-async function movedPaths(db: Db, batch: readonly Described[], ids: readonly number[]): Promise<Found['paths']> {
-  const rows = await db
-    .selectFrom('file')
-    .select(['content_id', 'path'])
-    .where('content_id', 'in', sql<number>`(select id from ${idRows(db, ids)} as i)`)
-    .execute()
-  const stored = new Map(rows.map(({ content_id, path }) => [content_id, path]))
-  return batch.flatMap(({ files }, index) => {
-    const id = ids[index]!
-    const [file] = files
-    return file && files.length === 1 && stored.get(id) !== file.path ? [{ id, path: file.path }] : []
-  })
 }
 
 /** Downloads the bytes of found content that are not here yet. What an interrupted sync has fetched is not fetched again. */

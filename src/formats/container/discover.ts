@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Upstream } from '../../core/fetch.ts'
-import type { Discovered, SyncOptions } from '../../core/format.ts'
+import type { Described, Discovered, SyncOptions } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { forEach } from '../../lib/for-each.ts'
 import { isManifestType } from './media-types.ts'
@@ -9,6 +9,7 @@ import { companionsOf, isSignature, isSignatureTag, subjectOf } from './companio
 import type { Descriptor } from './manifest.ts'
 import { type ImageReader, type Node, openImageReader } from './image-reader.ts'
 import { type FetchedManifest, type ImageSource, openImageSource } from './registry-requests.ts'
+import { isDigest } from './digest.ts'
 import { openTagFilter, type TagChoice } from './tag-filter.ts'
 
 /*
@@ -35,15 +36,7 @@ export async function* discover(upstream: Upstream, options: SyncOptions): Async
   const search: Search = { source, reader, choice, signedOnly, companions: companionsOf(listed), options }
   // With signed_only, what is about an image comes with it or not at all.
   const queue = listed.filter((tag) => choice.isIncluded(tag) && !(signedOnly && subjectOf(tag) !== undefined))
-  const state: State = {
-    queue,
-    asked: new Set(queue),
-    tips: new Map(),
-    referrers: new Map(),
-    followed: new Set(),
-    about: new Map(),
-    changed: false,
-  }
+  const state = openState(queue)
   const report = (change: object) => progress.report('sync.processing.tag', 'Processing Tags', change)
   report({ total: queue.length, done: 0 })
   for (let at = 0; at < state.queue.length; ) {
@@ -55,6 +48,20 @@ export async function* discover(upstream: Upstream, options: SyncOptions): Async
   report({ total: state.queue.length, done: state.queue.length, finished: true })
   const value = fingerprintOf(state)
   yield { kind: 'fingerprint', value, unchanged: !state.changed && value === options.unchanged }
+}
+
+/** Reads what a tag or a digest names, with what the registry knows to be about it. See Format.discoverOne. */
+export async function* discoverOne(upstream: Upstream, options: SyncOptions, reference: string): AsyncGenerator<Discovered> {
+  const source = openImageSource(upstream, imageOf(upstream, options.remote), options.signal)
+  await using reader = openImageReader(source, options)
+  const choice = openTagFilter({ include: [], exclude: [] })
+  const search: Search = { source, reader, choice, signedOnly: false, companions: new Map(), options }
+  const state = openState([])
+  if (!isDigest(reference)) return yield* discoverTags(search, state, [reference])
+  const given = await source.manifest(reference)
+  if (!given) return
+  for (const node of await reader.read(reference, given)) await follow(search, state, node)
+  yield* takeRead(reader, state, [])
 }
 
 interface Search {
@@ -83,6 +90,11 @@ interface State {
   changed: boolean
 }
 
+function openState(queue: string[]): State {
+  const asked = new Set(queue)
+  return { queue, asked, tips: new Map(), referrers: new Map(), followed: new Set(), about: new Map(), changed: false }
+}
+
 async function* discoverTags(search: Search, state: State, batch: readonly string[]): AsyncGenerator<Discovered> {
   const { reader, options } = search
   const found = new Map<string, string>()
@@ -97,13 +109,18 @@ async function* discoverTags(search: Search, state: State, batch: readonly strin
   )
   const fresh = tags.filter((_, index) => known[index] === undefined)
   const same = tags.filter((_, index) => known[index] !== undefined).map(({ key }) => key)
-  const { described, kept } = await reader.take()
-  const content = [...described, ...fresh]
-  if (content.length > 0) {
-    state.changed = true
-    yield { kind: 'content', batch: content }
-  }
+  yield* takeRead(reader, state, fresh)
   yield { kind: 'kept', type: tagType, keys: same }
+}
+
+/** What was read, with these tags of it, and what is held. */
+async function* takeRead(reader: ImageReader, state: State, tags: readonly Described[]): AsyncGenerator<Discovered> {
+  const { described, kept } = await reader.take()
+  const batch = [...described, ...tags]
+  if (batch.length > 0) {
+    state.changed = true
+    yield { kind: 'content', batch }
+  }
   yield { kind: 'kept', type: manifestType, keys: kept.manifests }
   yield { kind: 'kept', type: blobType, keys: kept.blobs }
 }
@@ -190,7 +207,7 @@ function fingerprintOf({ tips, about }: State): string {
 const namePattern = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/
 
 /** Under which name the upstream has the image: Docker Hub keeps those without a namespace in `library`. */
-function imageOf(upstream: Upstream, remote: Record<string, unknown>): string {
+export function imageOf(upstream: Upstream, remote: Record<string, unknown>): string {
   const name = String(remote['upstream_name'] ?? '').replace(/^\/|\/$/g, '')
   if (!namePattern.test(name))
     throw new Failure('invalid', `${JSON.stringify(name)} is not the name of an image.`, { field: 'upstream_name' })

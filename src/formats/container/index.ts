@@ -1,7 +1,7 @@
 import type { Field, Fields, Format } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { contentTypes } from './content-types.ts'
-import { discover } from './discover.ts'
+import { discover, discoverOne } from './discover.ts'
 import { pushRepositoryActions, repositoryActions } from './repository-actions.ts'
 
 const repositoryFields: Fields = {
@@ -148,6 +148,7 @@ export const container: Format = {
   servesVersions: 'protocol',
   syncMode: ({ mirror }) => (mirror ? 'mirror' : 'additive'),
   discover,
+  discoverOne,
 
   check(what, values) {
     if (what !== 'remote') return

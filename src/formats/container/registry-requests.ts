@@ -1,9 +1,9 @@
 import { UpstreamFailure, type Upstream } from '../../core/fetch.ts'
 import { Failure } from '../../lib/failure.ts'
-import { algorithmOf, digestOf, isDigest } from './digest.ts'
+import { digestOf, isDigest } from './digest.ts'
 import { type Descriptor, type Manifest, manifestLimit, parseManifest } from './manifest.ts'
-import { isFirst, isManifestType, manifestTypes, ociIndex } from './media-types.ts'
-import { payloadOf } from './signed-first.ts'
+import { isManifestType, manifestTypes, ociIndex } from './media-types.ts'
+import { hasDigest } from './signed-first.ts'
 
 /* What a registry is asked for: https://github.com/opencontainers/distribution-spec/blob/main/spec.md */
 
@@ -93,7 +93,7 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
     const named = isDigest(reference) ? reference : headers['docker-content-digest']
     const digest = isDigest(named) ? named : digestOf(bytes)
     const parsed = parse(bytes, headers['content-type'], `${name}${isDigest(reference) ? '@' : ':'}${reference}`)
-    if (!isOf(digest, bytes, parsed))
+    if (!hasDigest(bytes, digest))
       throw new Failure('integrity', `The upstream gives other bytes than ${digest} as that manifest of ${name}.`)
     return { digest, bytes, manifest: parsed }
   }
@@ -140,14 +140,6 @@ function nextOf(link: string | string[] | undefined, url: URL): URL | undefined 
     if (target) return new URL(target.pathname + target.search, url)
   }
   return undefined
-}
-
-/** Whether bytes have a digest; that of signed manifests of the first kind is of what they sign. */
-function isOf(digest: string, bytes: Uint8Array, { mediaType }: Manifest): boolean {
-  const algorithm = algorithmOf(digest)
-  if (digestOf(bytes, algorithm) === digest) return true
-  const payload = isFirst(mediaType) ? payloadOf(bytes) : undefined
-  return payload !== undefined && digestOf(payload, algorithm) === digest
 }
 
 function parse(bytes: Uint8Array, contentType: string | string[] | undefined, what: string): Manifest {

@@ -9,6 +9,7 @@ import type { ManifestBodies } from './manifests.ts'
 import { beginPlace, findNamespaceOf, type Place, type Places } from './places.ts'
 import { mayBegin, mayPull, mayPush, pushType } from './rights.ts'
 import { isName } from './target.ts'
+import type { Pulls } from './pull-through.ts'
 import type { Tokens } from './tokens.ts'
 
 /** What answering takes. */
@@ -20,6 +21,7 @@ export interface Desk {
   stock: Stock
   bodies: ManifestBodies
   onDemand: OnDemand
+  pulls: Pulls
   /** When this process last let a repository hold a blob for a while, by both: a client that asks for a blob again and again causes one write. */
   leased: Map<string, number>
 }

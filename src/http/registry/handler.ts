@@ -10,8 +10,9 @@ import { covers, identify, recallCaller } from './callers.ts'
 import { always, type Desk, type Exchange, sendJson } from './desk.ts'
 import { asOciFailure, ociBody, OciFailure } from './failures.ts'
 import { sendCatalog, sendReferrers, sendTags } from './lists.ts'
-import { openManifestBodies, sendHeldFast, sendManifest } from './manifests.ts'
+import { openManifestBodies, sendHeldFast } from './manifests.ts'
 import { openPlaces } from './places.ts'
+import { openPulls, pullManifest } from './pull-through.ts'
 import { putManifest } from './push-manifest.ts'
 import { deleteBlob, deleteManifest } from './removal.ts'
 import { mayPullFast } from './rights.ts'
@@ -29,6 +30,8 @@ export interface RegistryHandler extends AsyncDisposable {
 export interface RegistryOptions {
   /** How clients log in: with tokens that `/token` gives (and passwords too), or with passwords only. */
   auth?: 'token' | 'basic' | undefined
+  /** Milliseconds for which the upstream of what is pulled through is not asked again; 10 s by default. */
+  freshFor?: number | undefined
 }
 
 /** What answers refer to. */
@@ -36,13 +39,14 @@ interface Counter extends Desk {
   service: string
 }
 
-export function openRegistryHandler(ctx: Ctx, { auth = 'token' }: RegistryOptions = {}): RegistryHandler {
+export function openRegistryHandler(ctx: Ctx, { auth = 'token', freshFor }: RegistryOptions = {}): RegistryHandler {
   const service = ctx.config.origin === undefined ? 'signalbox' : new URL(ctx.config.origin).host
   const onDemand = openOnDemand(ctx)
   const counter: Counter = {
     ctx,
     service,
     onDemand,
+    pulls: openPulls(ctx, freshFor),
     places: openPlaces(ctx),
     tokens: auth === 'token' ? openTokens(ctx, service) : undefined,
     stock: { blobs: ctx.blobs, small: openSmallBlobs(ctx.blobs), files: openFileSender() },
@@ -57,7 +61,11 @@ export function openRegistryHandler(ctx: Ctx, { auth = 'token' }: RegistryOption
     run(counter, req, res, () => answer(counter, req, res))
     return true
   }
-  return { handle, [Symbol.asyncDispose]: () => onDemand[Symbol.asyncDispose]() }
+  async function close(): Promise<void> {
+    await counter.pulls[Symbol.asyncDispose]()
+    await onDemand[Symbol.asyncDispose]()
+  }
+  return { handle, [Symbol.asyncDispose]: close }
 }
 
 function handleToken(counter: Counter, req: IncomingMessage, res: ServerResponse): boolean {
@@ -95,6 +103,7 @@ function answerFast(counter: Counter, req: IncomingMessage, res: ServerResponse)
   const caller = place && recallCaller(counter.ctx, counter.tokens, req.headers.authorization)
   if (!caller || !covers(caller, name, 'pull') || mayPullFast(counter.ctx, caller.user, place) !== true) return false
   const last = url.slice(slash + 1)
+  if (!isBlob && place.pulled && !counter.pulls.isFresh(place, last)) return false
   return isBlob ? sendBlobFast(counter, req, res, place, last) : sendHeldFast(counter, req, res, place, last)
 }
 
@@ -124,7 +133,7 @@ function actsOn(target: Target): Partial<Record<string, Act>> {
       return { GET: (desk, exchange) => sendTags(desk, exchange, target.name) }
     case 'manifest':
       return {
-        GET: (desk, exchange) => sendManifest(desk, exchange, target.name, target.reference),
+        GET: (desk, exchange) => pullManifest(desk, exchange, target.name, target.reference),
         PUT: (desk, exchange) => putManifest(desk, exchange, target.name, target.reference),
         DELETE: (desk, exchange) => deleteManifest(desk, exchange, target.name, target.reference),
       }

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { findHeld, findNamed } from '../../core/named-content.ts'
 import { manifestType, tagType } from '../../formats/container/describe.ts'
-import { algorithmOf, isDigest } from '../../formats/container/digest.ts'
+import { isDigest } from '../../formats/container/digest.ts'
 import { dockerFirstSigned, isFirst } from '../../formats/container/media-types.ts'
+import { hasDigest } from '../../formats/container/signed-first.ts'
 import type { Db } from '../../store/database.ts'
 import { openPackReader } from '../../store/packs.ts'
 import { decideWish } from '../content/conditions.ts'
@@ -39,9 +39,7 @@ export function openManifestBodies(db: Db): ManifestBodies {
   async function read({ digest, packed }: Held): Promise<Buffer> {
     // A copy: what is unpacked may be a small part of much.
     const bytes = Buffer.from(await openPackReader(db).read(packed))
-    const algorithm = algorithmOf(digest)
-    if (`${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` !== digest)
-      throw new Error(`the manifest ${digest} is damaged`)
+    if (!hasDigest(bytes, digest)) throw new Error(`the manifest ${digest} is damaged`)
     if (!kept.has(digest)) weight += bytes.length
     kept.set(digest, bytes)
     for (const [oldest, { length }] of kept) {

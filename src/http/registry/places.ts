@@ -18,6 +18,8 @@ export interface Place extends Guarded {
   readonly version: { readonly repository_id: number; readonly number: number }
   /** Whether the distribution serves this version for ever, not the repository's latest. */
   readonly isPinned: boolean
+  /** Where it is fetched from what it does not have. */
+  readonly pulled: { readonly remoteId: number } | undefined
   readonly contents: Contents
 }
 
@@ -96,6 +98,8 @@ async function readPlace(
       join.on('repository.id', '=', ({ fn }) => fn.coalesce('distribution.repository_id', 'pinned.repository_id')),
     )
     .leftJoin('namespace', (join) => join.on('namespace.type', '=', namespaceType).on('namespace.name', '=', namespaceIn(name)))
+    .leftJoin('distribution as maker', 'maker.id', 'distribution.made_by_id')
+    .select(['distribution.remote_id as remoteId', 'maker.uuid as makerUuid'])
     .select(['distribution.uuid', 'distribution.settings', 'distribution.version_id', 'repository.id', 'repository.type'])
     .select(['repository.settings as repositorySettings', 'namespace.uuid as namespaceUuid'])
     .select(({ fn }) =>
@@ -107,10 +111,12 @@ async function readPlace(
     .where('distribution.type', '=', containerType)
     .executeTakeFirst()
   if (!row || row.number === null) return undefined
-  const { id, type, repositorySettings, namespaceUuid } = row
+  const { id, type, repositorySettings, namespaceUuid, remoteId, makerUuid } = row
+  const maker = makerUuid === null ? undefined : { uuid: makerUuid }
   return {
     name,
-    ...guardedOf(formats, row, namespaceUuid === null ? undefined : { uuid: namespaceUuid }),
+    ...guardedOf(formats, row, namespaceUuid === null ? undefined : { uuid: namespaceUuid }, maker),
+    pulled: maker && remoteId !== null ? { remoteId } : undefined,
     repository: { id, type, settings: JSON.parse(repositorySettings) },
     version: { repository_id: id, number: Number(row.number) },
     isPinned: row.version_id !== null,

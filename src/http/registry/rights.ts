@@ -16,14 +16,18 @@ export interface Guarded {
   readonly prn: string
   readonly namespacePrn: string | undefined
   readonly isPrivate: boolean
+  /** The pull-through distribution that made it, or is it. */
+  readonly makerPrn?: string | undefined
 }
 
 export const containerType = 'container.container'
 export const pushType = 'container.container-push'
+export const pullThroughType = 'container.pull-through'
 export const namespaceType = 'container.namespace'
 
 const permissions = {
   pull: 'container.pull_containerdistribution',
+  pullNew: 'container.pull_new_containerdistribution',
   push: 'container.push_containerdistribution',
   add: 'container.add_containerdistribution',
   view: 'container.view_containerdistribution',
@@ -35,24 +39,34 @@ export function guardedOf(
   formats: Ctx['formats'],
   distribution: { uuid: string; settings: string },
   namespace: { uuid: string } | undefined,
+  maker?: { uuid: string },
 ): Guarded {
   return {
     prn: prnOf(formats, 'distribution', { uuid: distribution.uuid, type: containerType }),
     namespacePrn: namespace && prnOf(formats, 'namespace', { uuid: namespace.uuid, type: namespaceType }),
+    makerPrn: maker && prnOf(formats, 'distribution', { uuid: maker.uuid, type: pullThroughType }),
     isPrivate: JSON.parse(distribution.settings)['private'] === true,
   }
 }
 
 export async function mayPull(ctx: Ask, user: User | undefined, guarded: Guarded): Promise<boolean> {
-  return !guarded.isPrivate || (user !== undefined && isAllowedIn(ctx, user, permissions.pull, guarded.prn, guarded.namespacePrn))
+  if (!guarded.isPrivate) return true
+  if (!user) return false
+  return (await isAllowedIn(ctx, user, permissions.pull, guarded.prn, guarded.namespacePrn)) || mayPullNew(ctx, user, guarded)
+}
+
+/** Whether a user may have what is not here yet fetched through a pull-through distribution. They may read what that made, too. */
+export async function mayPullNew(ctx: Ask, user: User, { makerPrn }: Guarded): Promise<boolean> {
+  return makerPrn !== undefined && isAllowed(ctx, user, permissions.pullNew, makerPrn)
 }
 
 /** As mayPull, from memory alone. Undefined when it would have to look. */
 export function mayPullFast(ctx: Pick<Ctx, 'changes'>, user: User | undefined, guarded: Guarded): boolean | undefined {
   if (!guarded.isPrivate) return true
   if (user === undefined) return false
-  const { prn, namespacePrn } = guarded
+  const { prn, namespacePrn, makerPrn } = guarded
   const onObject = isAllowedFast(ctx, user, permissions.pull, prn)
+  if (makerPrn !== undefined) return onObject || undefined
   if (onObject !== false || namespacePrn === undefined) return onObject
   return isAllowedFast(ctx, user, permissions.pull.replace('.', '.namespace_'), namespacePrn)
 }

@@ -5,6 +5,7 @@ import { Failure } from '../../lib/failure.ts'
 import { sendJson } from './desk.ts'
 import { ociBody, OciFailure } from './failures.ts'
 import { findNamespaceOf, type Places } from './places.ts'
+import { mayBeginPull } from './pull-through.ts'
 import { mayBegin, mayPull, mayPush } from './rights.ts'
 import type { Access, Tokens } from './tokens.ts'
 import { tokenLife } from './token-keys.ts'
@@ -112,6 +113,7 @@ async function grantOne(
     asks('push', 'delete') &&
     (place ? await mayPush(ctx, user, place) : await mayBegin(ctx, user, name, await findNamespaceOf(ctx.db, name)))
   // Whoever may push to what is not there yet reads back what they push.
-  const reads = asks('pull') && (place ? await mayPull(ctx, user, place) : writes || (user?.isSuperuser ?? false))
+  const begins = async () => user !== undefined && (user.isSuperuser || (await mayBeginPull(ctx, user, name)))
+  const reads = asks('pull') && (place ? await mayPull(ctx, user, place) : writes || (await begins()))
   return [...(reads || writes ? ['pull'] : []), ...(writes ? ['push', ...(asks('delete') ? ['delete'] : [])] : [])]
 }
