@@ -47,6 +47,37 @@ forEachDatabase((engine, open) => {
     assert.deepEqual(JSON.parse(counts), { 'file.file': { present: 3, added: 2, removed: 1 } })
   })
 
+  test(`${engine}: when the first versions are gone, the next one has brought all that it has`, async (t) => {
+    const { db, repositoryId, commit, at } = await repositoryWith(await open(t), 5)
+    const [first, second] = [await commit([1, 2, 3], []), await commit([4], [1])]
+    const third = await commit([5], [2])
+    const drop = async (number: number) => {
+      const version = await db.selectFrom('version').selectAll().where('number', '=', number).executeTakeFirstOrThrow()
+      await db.transaction().execute((tx) => removeVersion(tx, version))
+    }
+    for (const number of [0, first!.number, second!.number]) await drop(number)
+    assert.deepEqual(await at(third!.number), [3, 4, 5])
+    const { counts } = await latestVersion(db, repositoryId)
+    assert.deepEqual(JSON.parse(counts), { 'file.file': { present: 3, added: 3, removed: 0 } })
+    // What no version has any more is no member: it can be collected.
+    const members = await db.selectFrom('membership').select('content_id').execute()
+    assert.deepEqual(
+      members.map(({ content_id }) => content_id).sort((a, b) => a - b),
+      [3, 4, 5],
+    )
+  })
+
+  test(`${engine}: what went in a version that is gone comes back with the one before it`, async (t) => {
+    const { db, commit, at } = await repositoryWith(await open(t), 3)
+    const first = await commit([1, 2], [])
+    const middle = await commit([], [1])
+    const last = await commit([3], [2])
+    for (const version of [middle, last]) await db.transaction().execute((tx) => removeVersion(tx, version!))
+    assert.deepEqual(await at(first!.number), [1, 2])
+    const [kept] = [await commit([3], [])]
+    assert.deepEqual(await at(kept!.number), [1, 2, 3])
+  })
+
   test(`${engine}: deleting the latest version brings back the one before, and the only one stays`, async (t) => {
     const { db, repositoryId, commit, at } = await repositoryWith(await open(t), 3)
     await commit([1, 2], [])

@@ -305,7 +305,10 @@ export async function deleteVersion({ ctx, hold }: Job, { versionId }: { version
 export const protectedVersion =
   'The repository version cannot be deleted because it (or its publications) are currently being used to distribute content. Please update the necessary distributions first.'
 
-/** Deletes a version and its publications. What it changed becomes part of the version after it. */
+/**
+ * Deletes a version and its publications. What it changed becomes part of the version after it: what counts is between which versions that
+ * are left content came and went, so nothing that stays is written. Throws Failure invalid for the only one.
+ */
 export async function removeVersion(tx: Tx, { id, repository_id, number }: Row<'version'>): Promise<void> {
   const next = await tx
     .selectFrom('version')
@@ -315,62 +318,65 @@ export async function removeVersion(tx: Tx, { id, repository_id, number }: Row<'
     .orderBy('number')
     .limit(1)
     .executeTakeFirst()
-  const before = await tx
-    .selectFrom('version')
-    .select('number')
-    .where('repository_id', '=', repository_id)
-    .where('number', '<', number)
-    .orderBy('number', 'desc')
-    .limit(1)
-    .executeTakeFirst()
-  if (!next && !before)
+  const before = await numberBefore(tx, repository_id, number)
+  if (!next && before === undefined)
     throw new Failure('invalid', 'Cannot delete repository version. Repositories must have at least one repository version.')
 
-  if (next) {
-    // Born here and gone in the next: no version is left that has it.
-    await tx
-      .deleteFrom('membership')
-      .where('repository_id', '=', repository_id)
-      .where('added_in', '=', number)
-      .where('removed_in', '=', next.number)
-      .execute()
-    await tx
-      .updateTable('membership')
-      .set({ added_in: next.number })
-      .where('repository_id', '=', repository_id)
-      .where('added_in', '=', number)
-      .execute()
-    await tx
-      .updateTable('membership')
-      .set({ removed_in: next.number })
-      .where('repository_id', '=', repository_id)
-      .where('removed_in', '=', number)
-      .execute()
-  } else {
-    await tx.deleteFrom('membership').where('repository_id', '=', repository_id).where('added_in', '=', number).execute()
+  const since = tx
+    .deleteFrom('membership')
+    .where('repository_id', '=', repository_id)
+    .where('added_in', '>', before ?? -1)
+  // Born after the version before and gone by the next: no version is left that has it.
+  if (next) await since.where('removed_in', '<=', next.number).execute()
+  else {
+    await since.execute()
     await tx
       .updateTable('membership')
       .set({ removed_in: null })
       .where('repository_id', '=', repository_id)
-      .where('removed_in', '=', number)
+      .where('removed_in', '>', before!)
       .execute()
   }
   await tx.deleteFrom('version').where('id', '=', id).execute()
-  if (next) await recount(tx, next, before?.number)
+  if (next) await recount(tx, next, before)
+}
+
+/** The number of the version before this one, of those that are left. */
+export async function numberBefore(db: Db, repositoryId: number, number: number): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('version')
+    .select('number')
+    .where('repository_id', '=', repositoryId)
+    .where('number', '<', number)
+    .orderBy('number', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return row?.number
 }
 
 /** Counts what a version changes against the one that now comes before it. */
 async function recount(tx: Tx, version: Row<'version'>, before: number | undefined): Promise<void> {
-  const { added, removed } = await diffVersions(tx, version.repository_id, before ?? -1, version.number)
   const counts = JSON.parse(version.counts) as Counts
+  // All that the first one has is new in it, and need not be looked at.
+  if (before === undefined) return storeCounts(tx, version, allNew(counts))
+  const { added, removed } = await diffVersions(tx, version.repository_id, before, version.number)
   const present = Object.fromEntries(Object.entries(counts).map(([type, count]) => [type, { ...count, added: 0, removed: 0 }]))
   for (const [type, count] of await countTypes(tx, new Set(added)))
     present[type] = { ...(present[type] ?? { present: count, removed: 0 }), added: count }
   for (const [type, count] of await countTypes(tx, new Set(removed)))
     present[type] = { ...(present[type] ?? { present: 0, added: 0 }), removed: count }
+  await storeCounts(tx, version, present)
+}
+
+function allNew(counts: Counts): Counts {
+  const there = Object.entries(counts).filter(([, { present }]) => present > 0)
+  return Object.fromEntries(there.map(([type, { present }]) => [type, { present, added: present, removed: 0 }]))
+}
+
+async function storeCounts(tx: Tx, { id }: Row<'version'>, counts: Counts): Promise<void> {
   await tx
     .updateTable('version')
-    .set({ counts: JSON.stringify(present) })
-    .where('id', '=', version.id)
+    .set({ counts: JSON.stringify(counts) })
+    .where('id', '=', id)
     .execute()
 }

@@ -5,7 +5,7 @@ import { membersOf } from '../../core/members.ts'
 import { prnOf, repositoryTypeOf } from '../../core/names.ts'
 import { repositoryPermission } from '../../core/roles.ts'
 import { isAllowed } from '../../core/auth.ts'
-import type { Counts } from '../../core/versions.ts'
+import { type Counts, numberBefore } from '../../core/versions.ts'
 import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import type { Staged } from '../../store/blobs.ts'
@@ -39,10 +39,13 @@ const artifactsField: Field = {
 /** How version filters choose memberships of content. */
 const versionFilters = {
   // An expression has no index on added_in: the primary key is used, which has the content in the order of the list.
-  repository_version: (number: number) =>
+  repository_version: ({ number }: VersionRow) =>
     sql`(membership.added_in + 0) <= ${number} and (membership.removed_in is null or membership.removed_in > ${number})`,
-  repository_version_added: (number: number) => sql`membership.added_in = ${number}`,
-  repository_version_removed: (number: number) => sql`membership.removed_in = ${number}`,
+  repository_version_added: ({ number, before }: VersionRow) =>
+    sql`membership.added_in > ${before} and membership.added_in <= ${number}
+      and (membership.removed_in is null or membership.removed_in > ${number})`,
+  repository_version_removed: ({ number, before }: VersionRow) =>
+    sql`membership.removed_in > ${before} and membership.removed_in <= ${number} and membership.added_in <= ${before}`,
 }
 
 const commonFilters: Filters = {
@@ -59,7 +62,7 @@ const commonFilters: Filters = {
 /** What of a version's content is meant: as a condition, or for a list as a join that comes in the order of the list. */
 function versionFilter(name: keyof typeof versionFilters): Filter {
   const chosen = (row: VersionRow) =>
-    sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row.number)}`
+    sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row)}`
   return {
     field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
     async where(value: string, call) {
@@ -74,18 +77,22 @@ function versionFilter(name: keyof typeof versionFilters): Filter {
   }
 }
 
-type VersionRow = Pick<Row<'version'>, 'repository_id' | 'number' | 'counts'>
+interface VersionRow extends Pick<Row<'version'>, 'repository_id' | 'number' | 'counts'> {
+  /** The number of the version before it; -1 for the first that is left. */
+  before: number
+}
 
 /** The version that a filter names. Throws Failure invalid with a bare list, as Pulp does. */
 async function versionNamed(call: Call, value: string): Promise<VersionRow> {
   const found = await findTarget(call, value, ['version'])
   if (found === 'unknown') throw invalid([`URI not valid: ${value}`])
   if (typeof found === 'string') throw invalid([`URI ${value} not found for repositoryversion.`])
-  return call.ctx.db
+  const version = await call.ctx.db
     .selectFrom('version')
     .select(['repository_id', 'number', 'counts'])
     .where('id', '=', found.id)
     .executeTakeFirstOrThrow()
+  return { ...version, before: (await numberBefore(call.ctx.db, version.repository_id, version.number)) ?? -1 }
 }
 
 /** The content of one type. */

@@ -146,7 +146,8 @@ async function insertPlace(tx: Tx, formats: Ctx['formats'], name: string, user: 
   if (there?.type === containerType) return
   if (there || (await isNameTaken(tx, 'distribution', name, -1)) || (await isNameTaken(tx, 'repository', name, -1)))
     throw new OciFailure('DENIED', `${name} cannot be pushed to: the name is taken by something else.`)
-  const repository = await insertResource(tx, formats, 'repository', pushType, { name }, null)
+  // One version, as in Pulp: what a tag was before is not kept.
+  const repository = await insertResource(tx, formats, 'repository', pushType, { name, retain_versions: 1 }, null)
   const values = { name, base_path: name, repository_id: repository.id, settings: { private: true } }
   await insertResource(tx, formats, 'distribution', containerType, values, user.id)
 }
