@@ -7,6 +7,7 @@ import { serve } from '../src/serve.ts'
 import { differences } from './compare/differences.ts'
 import { access } from './compare/groups/access.ts'
 import { answers } from './compare/groups/answers.ts'
+import { containers } from './compare/groups/containers.ts'
 import { checkpoints } from './compare/groups/checkpoints.ts'
 import { fileContent, uploads } from './compare/groups/files.ts'
 import { guarded } from './compare/groups/guarded.ts'
@@ -69,6 +70,7 @@ const groups: Group[] = [
   ...access,
   ...repositories,
   ...remotes,
+  ...containers,
   ...uploads(run),
   ...tasks,
   ...answers,

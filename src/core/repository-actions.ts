@@ -47,10 +47,11 @@ export async function actOnRepository(job: Job, args: ActionArgs): Promise<void>
     }
     return { version: committed, made: await rowsOf(tx, made) }
   })
+  if (version) {
+    ctx.changes.bump()
+    await job.created(prnOf(ctx.formats, 'version', version))
+  }
   for (const row of made) await job.created(prnOf(ctx.formats, 'content', row))
-  if (!version) return
-  ctx.changes.bump()
-  await job.created(prnOf(ctx.formats, 'version', version))
 }
 
 /** What an action asks for. Throws Failure invalid as the format says, also before any task. */

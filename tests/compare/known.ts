@@ -40,6 +40,13 @@ export const known: readonly Known[] = [
   { where: /\/one\/\/one\.txt \| /, reason: "the Pulp's nginx takes two slashes for one" },
 
   // Fields
+  { where: new RegExp(`${item}immutable_tags: \\[\\]`), reason: 'our addition: tags that cannot be moved' },
+  {
+    where: /\{through\}set_label|remotes\/.* \| body\.results\.\d\.pulp_labels\.a: "b"/,
+    reason: 'labels can be set on every remote',
+  },
+  { where: /DELETE \{ns\} \| task\.reserved_resources_record/, reason: 'the same, in another order' },
+  { where: /-ns\/guarded/, reason: 'the guard that answers name can be sent back; Pulp finds none by its href' },
   { where: new RegExp(`${item}gpgkey: null`), reason: 'our addition: the key that signs the upstream' },
   {
     where: new RegExp(`${item}sha(1|224|384|512): null`),
@@ -119,7 +126,7 @@ export const known: readonly Known[] = [
   { where: /\{pub\}list_roles/, reason: 'administrators need no roles on publications, of which there are many' },
   { where: /\{made\}my_permissions/, reason: 'administrators need no roles on tasks, of which there are many' },
   { where: /"domain":"/, reason: 'both are wrong; we say the other' },
-  { where: /"metadata_signing_service":"\/pulp/, reason: 'there are no signing services to be found' },
+  { where: /"(metadata|manifest)_signing_service":"\/pulp/, reason: 'there are no signing services to be found' },
   { where: /"checksum_type":"sha1"/, reason: 'this Pulp allows SHA-1, and says what else is wrong' },
   { where: /"skip_types":\["nosuch"\]/, reason: 'a wrong choice is said of the list, as with all other lists' },
   { where: /"size":-1/, reason: 'a negative size is refused' },

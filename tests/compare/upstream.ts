@@ -1,6 +1,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createHash } from 'node:crypto'
+import { headersOf, makeImages } from '../image-upstream.ts'
 import { makeRepository } from '../rpm-upstream.ts'
 
 /** Upstreams on loopback for both servers. All they hold is of this run, so that no server has it already. */
@@ -13,7 +14,7 @@ export async function openUpstream(run: string): Promise<Upstream> {
   const server = createServer((request, response) => {
     const path = decodeURIComponent((request.url ?? '/').slice(1).replace(/\?.*/, ''))
     const body = files[path]
-    if (body) response.end(request.method === 'HEAD' ? undefined : body)
+    if (body) response.writeHead(200, headersOf(path, body)).end(request.method === 'HEAD' ? undefined : body)
     else response.writeHead(404).end()
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -38,6 +39,7 @@ function filesOf(run: string): Record<string, Buffer> {
       fileRepository({ 'one.txt': `one of ${run}`, 'sub/two.txt': `two of ${run}`, 'three.iso': `three of ${run}` }),
     ),
     ...below('file-wrong', fileRepository({ 'a.txt': `a of ${run}` }, { 'a.txt': `changed ${run}` })),
+    ...below('v2', { '': Buffer.from('{}'), ...makeImages(`images-${run}`, run) }),
     'file-odd/PULP_MANIFEST': Buffer.from('this is no manifest\n'),
     'rpm-odd/repodata/repomd.xml': Buffer.from('this is no XML'),
     'single.txt': Buffer.from(`single of ${run}`),

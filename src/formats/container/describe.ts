@@ -1,5 +1,5 @@
 import type { Described } from '../../core/format.ts'
-import { isForeign, isImageConfig } from './media-types.ts'
+import { isForeign, isImageConfig, isList } from './media-types.ts'
 import type { Manifest } from './manifest.ts'
 
 /*
@@ -75,10 +75,15 @@ function metaOf(digest: string, manifest: Manifest, size: number, config: Config
     config_digest: manifest.config?.digest ?? null,
     blob_digests: layers.filter((layer) => !isForeign(layer)).map((layer) => layer.digest),
     listed_digests: manifests.map((each) => each.digest),
-    compressed_image_size: layers.every((layer) => layer.size >= 0) ? layers.reduce((sum, layer) => sum + layer.size, 0) : null,
+    compressed_image_size: isList(mediaType) ? null : sizeOf(layers),
     artifact_type: artifactTypeOf(manifest),
     subject: subject?.digest ?? null,
   }
+}
+
+/** Docker's first manifests have no sizes. */
+function sizeOf(layers: Manifest['layers']): number | null {
+  return layers.every((layer) => layer.size >= 0) ? layers.reduce((sum, layer) => sum + layer.size, 0) : null
 }
 
 /** What clients may choose referrers by: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers */

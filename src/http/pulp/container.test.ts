@@ -187,7 +187,7 @@ forEachDatabase((engine, open) => {
     const href = source.pulp_href
     const tagged = await task('POST', `${href}tag/`, { tag: 'two', digest: images.one.digest })
     assert.deepEqual([tagged.name, tagged.created_resources.length], ['pulp_container.app.tasks.tag.tag_image', 2])
-    assert.equal(tagged.created_resources[1], `${href}versions/2/`)
+    assert.equal(tagged.created_resources[0], `${href}versions/2/`)
     const [, , two] = await tags(`${href}versions/2/`)
     assert.equal((await call('GET', two.tagged_manifest)).body.digest, images.one.digest)
     assert.deepEqual((await task('POST', `${href}tag/`, { tag: 'two', digest: images.one.digest })).created_resources, [])
