@@ -7,6 +7,7 @@ import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { forEachDatabase } from '../databases.ts'
 import { openPulp } from '../pulp.ts'
+import { makeImages, serveImages } from '../image-upstream.ts'
 import { makeRepository, serve } from '../rpm-upstream.ts'
 import { missing, run, temporaryDirectory } from './run.ts'
 import { adminPassword, startServer, type TestServer } from './server.ts'
@@ -217,4 +218,14 @@ test('the collections themselves run a train', { skip: await withoutCollections(
   assert.deepEqual([await play('night'), await play('night')], [4, 0])
   assert.equal(await play('night', { promote: true }), 1)
   assert.deepEqual([await play('files'), await play('files')], [6, 0])
+})
+
+test('the collections themselves mirror and promote images', { skip: await withoutCollections(), timeout: 600_000 }, async (t) => {
+  const upstream = await serveImages(t, makeImages('library/things', 'ansible'))
+  const play = await openAnsible(t, await startServer(t), { upstream })
+  assert.equal(await play('images'), 5)
+  const both = { promote: ['one', 'two'] }
+  assert.deepEqual([await play('images', both), await play('images', both)], [1, 0])
+  const less = { withdraw: true, expected: ['one'] }
+  assert.deepEqual([await play('images', less), await play('images', less)], [1, 0])
 })
