@@ -37,20 +37,23 @@ export async function withReferences(db: Db, ids: Iterable<number>, place: Place
 export async function leavingReferences(db: Db, ids: readonly number[], place: Place): Promise<number[]> {
   const gone = new Set(ids)
   for (let last: readonly number[] = ids; last.length > 0; ) {
-    const { rows } = await sql<{ id: number; holder: number }>`
-      select target.id, holder.content_id as holder from ${idRows(db, last)} as i
-      cross join reference cross join content target
-      join reference holder on holder.type = target.type and holder.key = target.key and holder.about = 0
+    // It ends at the first holder that stays: a layer may be one of thousands of images.
+    const { rows } = await sql<{ id: number }>`
+      select distinct target.id from ${idRows(db, last)} as i cross join reference cross join content target
       where reference.content_id = i.id and reference.about = 0 and target.type = reference.type and target.key = reference.key
-        and target.name is null and ${isIn(place, sql`target.id`)} and ${isIn(place, sql`holder.content_id`)}`.execute(db)
-    const next = [...Map.groupBy(rows, ({ id }) => id)]
-      .filter(([id, holders]) => !gone.has(id) && holders.every(({ holder }) => gone.has(holder)))
-      .map(([id]) => id)
-    for (const id of next) gone.add(id)
-    last = next
+        and target.name is null and target.id not in (select id from ${idRows(db, gone)} as g) and ${isIn(place, sql`target.id`)}
+        and not ${isHeldByOthers(db, gone, place)}`.execute(db)
+    last = rows.map(({ id }) => id)
+    for (const id of last) gone.add(id)
   }
   for (const id of ids) gone.delete(id)
   return [...gone]
+}
+
+/** Whether something in a version is made of `target` that is not among these units. */
+function isHeldByOthers(db: Db, ids: Iterable<number>, place: Place): RawBuilder<boolean> {
+  return sql`exists (select 1 from reference holder where holder.type = target.type and holder.key = target.key and holder.about = 0
+    and holder.content_id not in (select id from ${idRows(db, ids)} as h) and ${isIn(place, sql`holder.content_id`)})`
 }
 
 /** The names of what a unit is part of, among these units: for those who are told what a missing part is missing from. */
@@ -75,15 +78,19 @@ export async function namesOfWhole(db: Db, id: number, among: ReadonlySet<number
 
 /** Those of these units of a version that something else there is made of, which is not among them and stays: directly or by others of them. */
 export async function keptByOthers(db: Db, ids: readonly number[], place: Place): Promise<Set<number>> {
-  const { rows } = await sql<{ id: number; holder: number }>`
-    select target.id, holder.content_id as holder from ${idRows(db, ids)} as i cross join content target
-    join reference holder on holder.type = target.type and holder.key = target.key and holder.about = 0
-    where target.id = i.id and ${isIn(place, sql`holder.content_id`)}`.execute(db)
-  const going = new Set(ids)
-  const kept = new Set<number>()
-  for (let before = -1; before < kept.size; ) {
-    before = kept.size
-    for (const { id, holder } of rows) if (!going.has(holder) || kept.has(holder)) kept.add(id)
+  const { rows: held } = await sql<{ id: number }>`
+    select target.id from ${idRows(db, ids)} as i cross join content target
+    where target.id = i.id and ${isHeldByOthers(db, ids, place)}`.execute(db)
+  const kept = new Set(held.map(({ id }) => id))
+  const among = new Set(ids)
+  for (let last: readonly number[] = [...kept]; last.length > 0; ) {
+    const { rows } = await sql<{ id: number }>`
+      select distinct target.id from ${idRows(db, last)} as i cross join reference cross join content target
+      where reference.content_id = i.id and reference.about = 0 and target.type = reference.type and target.key = reference.key`.execute(
+      db,
+    )
+    last = rows.map(({ id }) => id).filter((id) => among.has(id) && !kept.has(id))
+    for (const id of last) kept.add(id)
   }
   return kept
 }

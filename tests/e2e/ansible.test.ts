@@ -220,7 +220,10 @@ test('the collections themselves run a train', { skip: await withoutCollections(
   assert.deepEqual([await play('files'), await play('files')], [6, 0])
 })
 
-test('the collections themselves mirror and promote images', { skip: await withoutCollections(), timeout: 600_000 }, async (t) => {
+test('the collections themselves mirror and promote images', {
+  skip: await withoutCollections(),
+  timeout: 600_000,
+}, async (t) => {
   const upstream = await serveImages(t, makeImages('library/things', 'ansible'))
   const play = await openAnsible(t, await startServer(t), { upstream })
   assert.equal(await play('images'), 5)

@@ -1,7 +1,8 @@
-import type { Kysely } from 'kysely'
+import { type Kysely, sql } from 'kysely'
 
 /**
- * Distributions that fetch what they do not have yet: from which remote, and which of them made the distribution of what was fetched.
+ * Distributions that fetch what they do not have yet: from which remote, and which of them made the distribution of what was fetched. And
+ * what is said of a unit is found without reading all that is made of it.
  */
 export async function up(db: Kysely<any>): Promise<void> {
   const postgres = db.getExecutor().adapter.supportsTransactionalDdl
@@ -16,4 +17,5 @@ export async function up(db: Kysely<any>): Promise<void> {
     .execute()
   await db.schema.createIndex('distribution_remote_id').on('distribution').column('remote_id').execute()
   await db.schema.createIndex('distribution_made_by_id').on('distribution').column('made_by_id').execute()
+  await sql`create index reference_about on reference (type, key) where about = 1`.execute(db)
 }

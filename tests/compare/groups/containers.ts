@@ -143,7 +143,7 @@ export const containers: readonly Group[] = [
           {},
           { names: 'x' },
           { source_repository: 'nonsense' },
-          { source_repository: `${'/pulp/api/v3/'}repositories/container/container/${absent}/` },
+          { source_repository: `/pulp/api/v3/repositories/container/container/${absent}/` },
           { source_repository: '{repo}', source_repository_version: '{repo}versions/0/' },
           { source_repository: '{repo}', bogus: 1 },
           { source_repository: '{repo}', names: null },
