@@ -96,9 +96,24 @@ export interface Task extends Entity {
   finished_at: string | null
 }
 
-/** What re-guarding a set of distributions did. */
+/** What a promotion did: distributions that got the guard, and tags that images got. */
 export interface Promotion {
   guard: string
   promoted: number
   unchanged: number
+  images: readonly { to: string; tag: string; digest: string; changed: boolean }[]
+  untagged: number
+}
+
+export interface ContainerDistribution extends Distribution {
+  /** Whether pulling takes a permission. */
+  private: boolean
+  repository_version: string | null
+  namespace: string | null
+}
+
+/** A tag of a version of an image repository; `tagged_manifest` is the href of what it stands for. */
+export interface Tag extends Entity {
+  name: string
+  tagged_manifest: string
 }

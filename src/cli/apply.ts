@@ -8,7 +8,7 @@ import { several, sign } from './words.ts'
 
 export const apply = command({
   usage: 'apply [--dry-run] [--secrets]',
-  about: 'Makes the server match train.yaml: guards, groups, remotes and repositories.',
+  about: 'Makes the server match train.yaml: guards, groups, remotes, repositories, and what images need.',
   options: {
     ...trainOptions,
     ...dryRunOptions,
@@ -43,10 +43,16 @@ function renderPlan(io: Io, { steps, drift }: Plan, dry: boolean): string {
 }
 
 function details(step: Step): string[] {
-  if (step.act === 'grant') return [`group ${step.group} may read`]
-  if (step.act === 'revoke') return [`group ${step.group} may no longer read`]
+  if (step.act === 'grant') return [`group ${step.group} may ${rightIn(step)}`]
+  if (step.act === 'revoke') return [`group ${step.group} may no longer ${rightIn(step)}`]
   if (step.act === 'change') return [step.changes.map(({ field, from, to }) => `${field}: ${from} → ${to}`).join(', ')]
+  if (step.what === 'image') return [step.private ? 'private' : 'anyone may pull']
   return 'format' in step ? [String(step.what === 'remote' ? step.body['url'] : step.format)] : []
+}
+
+function rightIn(step: Extract<Step, { group: string }>): string {
+  if (step.what === 'guard') return 'read'
+  return step.role === 'consumer' ? 'pull' : 'push'
 }
 
 /** For --json: bodies may hold secrets and stay here. */
@@ -56,6 +62,7 @@ function describe({ steps, drift }: Plan) {
     what: step.what,
     name: step.name,
     ...('group' in step && { group: step.group }),
+    ...('role' in step && { role: step.role }),
     ...('changes' in step && { changes: step.changes }),
   }))
   return { steps: shown, drift }

@@ -6,10 +6,10 @@ import type { Group, User } from '../api/resources.ts'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { applyPlan, readServer } from '../train/apply.ts'
 import { getLine } from '../train/load.ts'
-import { loadPins, writePins } from '../train/pins.ts'
+import { loadPins, sections, writePins } from '../train/pins.ts'
 import { planApply } from '../train/plan.ts'
 import { planPins } from '../train/plan-pins.ts'
-import { getStageGuard, planPromotion, promoteSnapshots } from '../train/promote.ts'
+import { getStageGuard, planPromotion, promote } from '../train/promote.ts'
 import { findSnapshots, type Snapshot } from '../train/snapshots.ts'
 import { syncRepositories } from '../train/sync.ts'
 import { firstStage, lastStage, type Train } from '../train/train.ts'
@@ -73,17 +73,22 @@ async function promoteFirst(api: Api, train: Train, guard: string, io: Io): Prom
   const at = snapshots.get(first.repositories[0]!)![0]!.stamp
   const pins = await loadPins(train, first)
   const missing = planPins(
-    first.repositories.filter((each) => !pins.has(each)),
-    pins,
+    first.repositories.filter((each) => !pins.repositories.has(each)),
+    pins.repositories,
     snapshots,
     at,
   )
-  await writePins(train, first.name, new Map(missing.map(({ repository, to }) => [repository, to])))
-  const plan = planPromotion(first, lastStage(train), guard, await loadPins(train, first), snapshots)
+  await writePins(
+    train,
+    first.name,
+    missing.map(({ repository, to }) => ({ path: [sections.repositories, repository], value: to })),
+  )
+  const { repositories } = await loadPins(train, first)
+  const plan = planPromotion(first, lastStage(train), guard, repositories, snapshots)
   if ('refused' in plan)
     throw new Failure('conflict', plan.refused.map(({ repository, reason }) => `${repository}: ${reason}`).join(' '))
   const started = performance.now()
-  await promoteSnapshots(api, plan.promote, guard)
+  await promote(api, { snapshots: plan.promote, move: [], untag: [], private: true }, guard)
   const took = durationInWords((performance.now() - started) / 1000)
   io.out.write(
     line(

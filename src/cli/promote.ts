@@ -1,17 +1,36 @@
+import type { Api } from '../api/client.ts'
 import { Failure } from '../lib/failure.ts'
+import {
+  type ImageMove,
+  type ImagePlan,
+  pathAt,
+  planImages,
+  type TagsByPath,
+  type WantedImage,
+  wantedImages,
+} from '../train/images.ts'
 import { getLine } from '../train/load.ts'
 import { loadPins, pinsFile } from '../train/pins.ts'
-import { getStageGuard, planPromotion, type PromotionPlan, promoteSnapshots, type Refusal } from '../train/promote.ts'
-import { findSnapshots } from '../train/snapshots.ts'
-import { lastStage } from '../train/train.ts'
+import {
+  getStageGuard,
+  isNothing,
+  planPromotion,
+  promote as promoteAll,
+  type Promotable,
+  type Refusal,
+} from '../train/promote.ts'
+import { findServedImages, readTags } from '../train/served-images.ts'
+import { findSnapshots, type Snapshot } from '../train/snapshots.ts'
+import { lastStage, type Train } from '../train/train.ts'
 import { command, type Io } from './command.ts'
 import { renderTable } from './table.ts'
 import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
-import { durationInWords, several, sign } from './words.ts'
+import { countedInWords, durationInWords, several, sign } from './words.ts'
 
 export const promote = command({
   usage: 'promote [LINE] [--to STAGE] [--dry-run]',
-  about: 'Puts every snapshot that a line is pinned to behind the guard of a stage, all in one transaction or none.',
+  about:
+    'Puts every snapshot that a line is pinned to behind the guard of a stage, and every tag of an image into its namespace: all in one transaction or none.',
   words: 1,
   options: {
     ...trainOptions,
@@ -20,7 +39,7 @@ export const promote = command({
     'one-by-one': {
       type: 'boolean',
       default: false,
-      about: 'For a plain Pulp: change one distribution after another. A failure leaves it half done.',
+      about: 'For a plain Pulp: change one thing after another. A failure leaves it half done.',
     },
   },
   async run({ values, positionals }, io) {
@@ -29,27 +48,60 @@ export const promote = command({
     const stage = values.to ?? lastStage(train)
     const guard = await getStageGuard(api, train, stage)
     const pins = await loadPins(train, line)
-    if (pins.size === 0)
+    if (pins.repositories.size + pins.images.size + pins.kolla.size === 0)
       throw new Failure(
         'not_found',
         `${pinsFile(train, line.name)} pins nothing. Run "signalbox pin${train.lines.length > 1 ? ` --line ${line.name}` : ''}".`,
       )
-    const pinned = train.repositories.filter(({ name }) => pins.has(name))
-    const plan = planPromotion(line, stage, guard, pins, await findSnapshots(api, pinned))
-    if ('refused' in plan) return refuse(io, plan.refused, values.json)
+    const pinned = train.repositories.filter(({ name }) => pins.repositories.has(name))
+    const snapshots = planPromotion(line, stage, guard, pins.repositories, await findSnapshots(api, pinned))
+    const { wanted, unpinned, refused } = wantedImages(train.images, line, pins)
+    const images = planImages(train, stage, wanted, await readWanted(api, train, wanted))
+    const all = [...('refused' in snapshots ? snapshots.refused : []), ...refused, ...images.refused]
+    if ('refused' in snapshots || all.length > 0) return refuse(io, all, values.json)
 
+    const plan: Plan = {
+      line: line.name,
+      stage,
+      there: snapshots.there,
+      images,
+      change: { snapshots: snapshots.promote, move: images.move, untag: images.untag, private: train.images?.private ?? true },
+      unpinned: { repositories: snapshots.unpinned, images: unpinned },
+    }
     const dry = values['dry-run'] || values.check
     const started = performance.now()
-    if (!dry) await promoteSnapshots(api, plan.promote, guard, values['one-by-one'])
+    if (!dry) await promoteAll(api, plan.change, guard, values['one-by-one'])
     const seconds = Math.round(performance.now() - started) / 1000
     io.out.write(
       values.json
         ? `${JSON.stringify(describe(plan, dry, seconds))}\n`
         : render(io, plan, { dry, seconds, file: pinsFile(train, line.name) }),
     )
-    return values.check && plan.promote.length === 0 ? 3 : 0
+    return values.check && isNothing(plan.change) ? 3 : 0
   },
 })
+
+interface Plan {
+  readonly line: string
+  readonly stage: string
+  readonly change: Promotable
+  /** What is at the stage already. */
+  readonly there: readonly Snapshot[]
+  readonly images: ImagePlan
+  /** What of the line stays as it is. */
+  readonly unpinned: { readonly repositories: readonly string[]; readonly images: readonly string[] }
+}
+
+/** The tags of these images at every stage. */
+async function readWanted(api: Api, { images, stages }: Train, wanted: readonly WantedImage[]): Promise<TagsByPath> {
+  if (!images || wanted.length === 0) return new Map()
+  const paths = wanted.flatMap(({ image }) => stages.map((stage) => pathAt(images, stage, image)))
+  return readTags(
+    api,
+    await findServedImages(api),
+    paths.filter((path) => path !== undefined),
+  )
+}
 
 function refuse(io: Io, refused: readonly Refusal[], json: boolean): 1 {
   if (json) io.out.write(`${JSON.stringify({ refused })}\n`)
@@ -57,39 +109,51 @@ function refuse(io: Io, refused: readonly Refusal[], json: boolean): 1 {
     io.err.write(
       `${sign({ out: io.err, env: io.env }, 'wrong')} not promoted: ${several(refused.length, 'pin')} cannot be promoted\n`,
     )
-    for (const { repository, reason } of refused) io.err.write(`  ${repository}: ${reason}\n`)
+    for (const each of refused) io.err.write(`  ${'image' in each ? each.image : each.repository}: ${each.reason}\n`)
     io.err.write('Nothing changed.\n')
   }
   return 1
 }
 
-function render(
-  io: Io,
-  { line, stage, promote: changing, there, unpinned }: PromotionPlan,
-  { dry, seconds, file }: { dry: boolean; seconds: number; file: string },
-): string {
-  const notes = unpinned.map((name) => `  ${sign(io, 'waiting')} ${name} is not pinned in ${file}: left as it is\n`).join('')
-  if (changing.length === 0)
-    return `${notes}Nothing to do: ${several(there.length, 'repository')} of line ${line} at ${stage} already.\n`
-  const what = several(changing.length, 'repository')
-  const already = there.length > 0 ? ` (${there.length} already there)` : ''
+function render(io: Io, plan: Plan, { dry, seconds, file }: { dry: boolean; seconds: number; file: string }): string {
+  const { line, stage, change, there, images, unpinned } = plan
+  const notes = notPinned(unpinned.repositories, unpinned.images)
+    .map((name) => `  ${sign(io, 'waiting')} ${name} not pinned in ${file}: left as it is\n`)
+    .join('')
+  const thereInWords = countedInWords(there.length, images.there.length)
+  if (isNothing(change)) return `${notes}Nothing to do: ${thereInWords} of line ${line} at ${stage} already.\n`
+  const already = there.length + images.there.length > 0 ? ` (${thereInWords} already there)` : ''
   const table = renderTable(
-    changing.map(({ repository, stamp, path }) => [repository, stamp, path]),
+    [
+      ...change.snapshots.map(({ repository, stamp, path }) => [repository, stamp, path]),
+      ...change.move.map(({ image, tag, digest, to }) => [image, tag, `${to}:${tag}${digest === undefined ? '' : `@${digest}`}`]),
+      ...change.untag.map(({ image, tag, path }) => [image, tag, `no longer ${path}:${tag}`]),
+    ],
     { indent: '  ' },
   )
+  const what = countedInWords(change.snapshots.length, new Set([...change.move, ...change.untag].map(({ image }) => image)).size)
   if (dry) return `${table}${notes}${what}${already} would be promoted to ${stage}.\n`
   return `${table}${notes}${sign(io, 'good')} ${what} → ${stage}   ${durationInWords(seconds)}${already}\n`
 }
 
-function describe({ line, stage, promote: changing, there, unpinned }: PromotionPlan, dry: boolean, seconds: number) {
-  const brief = ({ repository, stamp, path }: PromotionPlan['promote'][number]) => ({ repository, stamp, path })
+/** One line each for a few, one for many. */
+function notPinned(repositories: readonly string[], images: readonly string[]): string[] {
+  const all = [...repositories, ...images]
+  return all.length <= 5 ? all.map((name) => `${name} is`) : [`${countedInWords(repositories.length, images.length)} are`]
+}
+
+function describe({ line, stage, change, there, images, unpinned }: Plan, dry: boolean, seconds: number) {
+  const brief = ({ repository, stamp, path }: Snapshot) => ({ repository, stamp, path })
+  const briefly = ({ image, tag, digest, to }: ImageMove) => ({ image, tag, ...(digest !== undefined && { digest }), path: to })
+  const planned = [...change.snapshots.map(brief), ...change.move.map(briefly)]
   return {
     line,
     stage,
-    promoted: dry ? [] : changing.map(brief),
-    planned: changing.map(brief),
-    unchanged: there.map(brief),
-    unpinned,
+    promoted: dry ? [] : planned,
+    planned,
+    unchanged: [...there.map(brief), ...images.there.map(briefly)],
+    untagged: change.untag,
+    unpinned: [...unpinned.repositories, ...unpinned.images],
     seconds,
   }
 }

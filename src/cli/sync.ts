@@ -2,7 +2,7 @@ import type { Changes } from '../train/changes.ts'
 import { selectRepositories } from '../train/filter.ts'
 import { getStageGuard } from '../train/promote.ts'
 import { type Outcome, type Progress, syncRepositories } from '../train/sync.ts'
-import { firstStage, type TrainRepository } from '../train/train.ts'
+import { firstStage, syncedRepositories, type Train, type TrainRepository } from '../train/train.ts'
 import { command, type Io, WrongUsage } from './command.ts'
 import { openProgress } from './progress.ts'
 import { padTo } from './table.ts'
@@ -11,7 +11,7 @@ import { clock, countInWords, several, sign, sizeInWords } from './words.ts'
 
 export const sync = command({
   usage: 'sync [FILTER...] [--jobs N] [--retries N] [--dry-run]',
-  about: `Syncs repositories and makes a snapshot of what is new, at the first stage. What fails does not stop the others.
+  about: `Syncs repositories and mirrored images and makes a snapshot of what is new, at the first stage. What fails does not stop the others.
 A FILTER is a name, a glob, an expression between slashes, or group:NAME; without one all are synced.`,
   words: Infinity,
   options: {
@@ -23,7 +23,7 @@ A FILTER is a name, a glob, an expression between slashes, or group:NAME; withou
   async run({ values, positionals }, io) {
     const options = { jobs: number('--jobs', values.jobs, 1), retries: number('--retries', values.retries, 0), pause: 2000 }
     const { train, api } = await openTrain(values, io)
-    const repositories = selectRepositories(train.repositories, positionals)
+    const repositories = selectSynced(train, positionals)
     if (values['dry-run']) {
       io.out.write(
         values.json
@@ -51,6 +51,17 @@ A FILTER is a name, a glob, an expression between slashes, or group:NAME; withou
     }
   },
 })
+
+/** Mirrored images are selected by their own names, as pins name them. */
+function selectSynced(train: Train, filters: readonly string[]): TrainRepository[] {
+  const images = new Map(train.images?.mirrored.map(({ name, repository }) => [repository, name]))
+  const named = syncedRepositories(train).map((repository) => ({
+    repository,
+    name: images.get(repository) ?? repository.name,
+    group: repository.group,
+  }))
+  return selectRepositories(named, filters).map(({ repository }) => repository)
+}
 
 function number(option: string, text: string, least: number): number {
   const value = Number(text)

@@ -26,6 +26,12 @@ export function several(count: number, what: string): string {
   return `${countInWords(count)} ${count === 1 ? what : plural}`
 }
 
+/** `43 repositories, 99 images`: what there is none of is left out. */
+export function countedInWords(repositories: number, images: number): string {
+  if (images === 0) return several(repositories, 'repository')
+  return [...(repositories > 0 ? [several(repositories, 'repository')] : []), several(images, 'image')].join(', ')
+}
+
 /** `0.01 s`, `3.2 s`, `41 s`, `2:07`. */
 export function durationInWords(seconds: number): string {
   if (seconds < 1) return `${Math.max(seconds, 0.01).toFixed(2)} s`

@@ -37,6 +37,8 @@ async function openTrain(t: TestContext, open: OpenTestDatabase) {
   return { ctx, repositoryId, versions, development, release, served, publication_id }
 }
 
+const noNames = { copied: [], removed: 0 }
+
 async function guardsOf({ db }: Ctx): Promise<Record<string, number | null>> {
   const rows = await db.selectFrom('distribution').select(['base_path', 'guard_id']).execute()
   return Object.fromEntries(rows.map(({ base_path, guard_id }) => [base_path, guard_id]))
@@ -50,11 +52,11 @@ forEachDatabase((engine, open) => {
       await addDistribution(ctx, 'latest', { repository_id: repositoryId }),
     ]
     const before = ctx.changes.current()
-    assert.deepEqual(await promoteDistributions(ctx, [served, ...more], release), { promoted: 3, unchanged: 0 })
+    assert.deepEqual(await promoteDistributions(ctx, [served, ...more], release), { promoted: 3, unchanged: 0, ...noNames })
     assert.deepEqual(await guardsOf(ctx), { served: release, version: release, latest: release })
     assert.equal(ctx.changes.current(), before + 1)
 
-    assert.deepEqual(await promoteDistributions(ctx, [served, ...more], release), { promoted: 0, unchanged: 3 })
+    assert.deepEqual(await promoteDistributions(ctx, [served, ...more], release), { promoted: 0, unchanged: 3, ...noNames })
     assert.equal(ctx.changes.current(), before + 1)
   })
 
@@ -130,7 +132,7 @@ forEachDatabase((engine, open) => {
       ({ id }) => id,
     )
     const started = performance.now()
-    assert.deepEqual(await promoteDistributions(ctx, ids, release), { promoted: 200, unchanged: 0 })
+    assert.deepEqual(await promoteDistributions(ctx, ids, release), { promoted: 200, unchanged: 0, ...noNames })
     t.diagnostic(`${(performance.now() - started).toFixed(1)} ms`)
   })
 })

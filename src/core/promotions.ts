@@ -2,9 +2,10 @@ import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { idRows, lockRows, textRows } from '../store/bulk.ts'
-import type { Db } from '../store/database.ts'
+import type { Db, Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
+import { type Copied, type NamedPromotion, promoteNamed, removeNamed } from './promote-named.ts'
 import type { Counts } from './versions.ts'
 
 type Found = Pick<Row<'distribution'>, 'id' | 'uuid' | 'type' | 'name'>
@@ -26,39 +27,56 @@ export async function getDistributions(db: Db, references: readonly string[]): P
   return references.map((each) => byReference.get(each)!)
 }
 
+export interface Promoted {
+  /** Distributions that got another guard, and that had it already. */
+  promoted: number
+  unchanged: number
+  /** Names that were brought along, and how many were taken away. */
+  copied: readonly Copied[]
+  removed: number
+}
+
 /**
- * Puts distributions behind a guard: all of them in one transaction, or none. What clients see changes at once; paths and bytes stay.
- * Throws Failure invalid when one is gone or serves nothing. Doing it twice changes nothing the second time.
+ * Puts distributions behind a guard, and names (tags of images) where they belong: all in one transaction, or nothing. What clients see
+ * changes at once; paths and bytes stay. Throws Failure invalid when one is gone or serves nothing. Doing it twice changes nothing the
+ * second time.
  */
 export async function promoteDistributions(
-  ctx: Pick<Ctx, 'db' | 'changes'>,
+  ctx: Pick<Ctx, 'db' | 'changes' | 'formats'>,
   ids: readonly number[],
   guardId: number,
-): Promise<{ promoted: number; unchanged: number }> {
-  const moved = await ctx.db.transaction().execute(async (tx) => {
-    const guard = await tx.selectFrom('guard').select('id').where('id', '=', guardId).executeTakeFirst()
-    if (!guard) throw new Failure('invalid', 'The guard was deleted.', { field: 'guard' })
-    await lockRows(tx, 'distribution', ids)
-    const distributions = await tx
-      .selectFrom('distribution')
-      .select(['id', 'name', 'guard_id', 'publication_id', 'version_id', 'repository_id'])
-      .where('id', 'in', among(tx, ids))
-      .execute()
-    if (distributions.length < new Set(ids).size)
-      throw new Failure('invalid', 'A distribution was deleted meanwhile.', { field: 'distributions' })
-    await refuseEmpty(tx, distributions)
+  named?: NamedPromotion,
+): Promise<Promoted> {
+  const done = await ctx.db.transaction().execute(async (tx) => ({
+    ...(await guardDistributions(tx, ids, guardId)),
+    copied: named ? await promoteNamed(tx, ctx.formats, named) : [],
+    removed: named ? await removeNamed(tx, named) : 0,
+  }))
+  if (done.promoted > 0 || named) ctx.changes.bump()
+  return done
+}
 
-    const moving = distributions.filter(({ guard_id }) => guard_id !== guardId).map(({ id }) => id)
-    if (moving.length > 0)
-      await tx
-        .updateTable('distribution')
-        .set({ guard_id: guardId, updated: now() })
-        .where('id', 'in', among(tx, moving))
-        .execute()
-    return { promoted: moving.length, unchanged: distributions.length - moving.length }
-  })
-  if (moved.promoted > 0) ctx.changes.bump()
-  return moved
+async function guardDistributions(
+  tx: Tx,
+  ids: readonly number[],
+  guardId: number,
+): Promise<Pick<Promoted, 'promoted' | 'unchanged'>> {
+  const guard = await tx.selectFrom('guard').select('id').where('id', '=', guardId).executeTakeFirst()
+  if (!guard) throw new Failure('invalid', 'The guard was deleted.', { field: 'guard' })
+  await lockRows(tx, 'distribution', ids)
+  const distributions = await tx
+    .selectFrom('distribution')
+    .select(['id', 'name', 'guard_id', 'publication_id', 'version_id', 'repository_id'])
+    .where('id', 'in', among(tx, ids))
+    .execute()
+  if (distributions.length < new Set(ids).size)
+    throw new Failure('invalid', 'A distribution was deleted meanwhile.', { field: 'distributions' })
+  await refuseEmpty(tx, distributions)
+
+  const moving = distributions.filter(({ guard_id }) => guard_id !== guardId).map(({ id }) => id)
+  if (moving.length > 0)
+    await tx.updateTable('distribution').set({ guard_id: guardId, updated: now() }).where('id', 'in', among(tx, moving)).execute()
+  return { promoted: moving.length, unchanged: distributions.length - moving.length }
 }
 
 /** A pin without content must never look like a release. */

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely'
-import { idRows } from '../store/bulk.ts'
+import { idRows, jsonRows } from '../store/bulk.ts'
 import type { Db } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 
@@ -13,21 +13,29 @@ export type Place = Pick<Row<'version'>, 'repository_id' | 'number'>
 
 /** These units and all that belongs to them in a version: what they are made of, and what says something about any of that. */
 export async function withReferences(db: Db, ids: Iterable<number>, place: Place): Promise<number[]> {
-  const found = new Set(ids)
+  return (await withReferencesEach(db, [{ ids, place }]))[0]!
+}
+
+/** As withReferences, for many at once: the same few queries, however many they are. */
+export async function withReferencesEach(db: Db, sets: readonly { ids: Iterable<number>; place: Place }[]): Promise<number[][]> {
+  const found = sets.map(({ ids }) => new Set(ids))
+  const rowsOf = (at: number, ids: Iterable<number>) =>
+    [...ids].map((id) => ({ at, id, repository_id: sets[at]!.place.repository_id, number: sets[at]!.place.number }))
   // Trees are a few levels deep: a query for each.
-  for (let last: readonly number[] = [...found]; last.length > 0; ) {
-    const { rows } = await sql<{ id: number }>`
-      select step.id from (
-        select target.id from ${idRows(db, last)} as i cross join reference cross join content target
-        where reference.content_id = i.id and reference.about = 0 and target.type = reference.type and target.key = reference.key
-        union
-        select reference.content_id as id from ${idRows(db, last)} as i cross join content source cross join reference
-        where source.id = i.id and reference.type = source.type and reference.key = source.key and reference.about = 1
-      ) as step where ${isIn(place, sql`step.id`)}`.execute(db)
-    last = rows.map(({ id }) => id).filter((id) => !found.has(id))
-    for (const id of last) found.add(id)
+  for (let last = found.flatMap((ids, at) => rowsOf(at, ids)); last.length > 0; ) {
+    const table = jsonRows(db, last, { at: 'bigint', id: 'bigint', repository_id: 'bigint', number: 'bigint' })
+    const { rows } = await sql<{ at: number; id: number }>`
+      select i.at, target.id from ${table} as i cross join reference cross join content target
+      where reference.content_id = i.id and reference.about = 0 and target.type = reference.type and target.key = reference.key
+        and ${isIn({ repository_id: sql`i.repository_id`, number: sql`i.number` }, sql`target.id`)}
+      union
+      select i.at, reference.content_id as id from ${table} as i cross join content source cross join reference
+      where source.id = i.id and reference.type = source.type and reference.key = source.key and reference.about = 1
+        and ${isIn({ repository_id: sql`i.repository_id`, number: sql`i.number` }, sql`reference.content_id`)}`.execute(db)
+    last = rows.filter(({ at, id }) => !found[at]!.has(id)).flatMap(({ at, id }) => rowsOf(at, [id]))
+    for (const { at, id } of last) found[at]!.add(id)
   }
-  return [...found]
+  return found.map((ids) => [...ids])
 }
 
 /**
@@ -112,7 +120,10 @@ export async function leavingAbout(db: Db, ids: readonly number[], place: Place)
   return rows.map(({ id }) => id)
 }
 
-function isIn({ repository_id, number }: Place, id: RawBuilder<unknown>): RawBuilder<boolean> {
+function isIn(
+  { repository_id, number }: { repository_id: unknown; number: unknown },
+  id: RawBuilder<unknown>,
+): RawBuilder<boolean> {
   return sql`exists (select 1 from membership where membership.repository_id = ${repository_id} and membership.content_id = ${id}
     and membership.added_in <= ${number} and (membership.removed_in is null or membership.removed_in > ${number}))`
 }

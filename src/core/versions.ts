@@ -132,13 +132,14 @@ export async function commitVersion(
   await sql`insert into membership (repository_id, content_id, added_in, added, name)
     select ${sql.lit(repositoryId)}, content.id, ${sql.lit(number)}, ${sql.lit(at)}, content.name
     from ${idRows(tx, arriving)} as i cross join content where content.id = i.id`.execute(tx)
-  await tx
-    .updateTable('membership')
-    .set({ removed_in: number })
-    .where('repository_id', '=', repositoryId)
-    .where('content_id', 'in', sql<number>`(select id from ${idRows(tx, leaving)} as i)`)
-    .where('removed_in', 'is', null)
-    .execute()
+  if (leaving.size > 0)
+    await tx
+      .updateTable('membership')
+      .set({ removed_in: number })
+      .where('repository_id', '=', repositoryId)
+      .where('content_id', 'in', sql<number>`(select id from ${idRows(tx, leaving)} as i)`)
+      .where('removed_in', 'is', null)
+      .execute()
   await tx
     .updateTable('repository')
     .set({ next_version: number + 1, updated: at })
@@ -222,6 +223,7 @@ async function refuseImmutable(tx: Tx, { name, settings }: Row<'repository'>, le
 }
 
 async function countTypes(db: Db, ids: ReadonlySet<number>): Promise<Map<string, number>> {
+  if (ids.size === 0) return new Map()
   const rows = await db
     .selectFrom('content')
     .select(['type', ({ fn }) => fn.countAll<number>().as('count')])

@@ -1,12 +1,15 @@
 import type { Api } from '../api/client.ts'
-import type { Group, Guard, HeldRole, Remote, Repository } from '../api/resources.ts'
+import type { Entity, Group, Guard, HeldRole, Remote, Repository } from '../api/resources.ts'
 import { forEach } from '../lib/for-each.ts'
 import { keyOf, type Plan, type ServerState, type Step, trainLabel } from './plan.ts'
+import { namespaceRoles, type NamespaceGroups } from './plan-images.ts'
+import { findServedImages } from './served-images.ts'
 import { findSnapshots } from './snapshots.ts'
-import { apiPaths, type FormatName, type Train } from './train.ts'
+import { apiPaths, type FormatName, syncedRepositories, type Train } from './train.ts'
 
 const guards = 'contentguards/core/rbac/'
 const downloader = 'core.rbaccontentguard_downloader'
+const namespaces = 'pulp_container/namespaces/'
 
 /** Reads what planApply compares with. */
 export async function readServer(api: Api, train: Train): Promise<ServerState> {
@@ -23,7 +26,11 @@ export async function readServer(api: Api, train: Train): Promise<ServerState> {
   const remotes = new Map<string, Remote>()
   const repositories = new Map<string, Repository>()
   const labelled: { format: FormatName; name: string }[] = []
-  for (const format of new Set(train.repositories.map((each) => each.format))) {
+  const formats = new Set([
+    ...syncedRepositories(train).map((each) => each.format),
+    ...(train.images ? ['container' as const] : []),
+  ])
+  for (const format of formats) {
     for await (const remote of api.list<Remote>(`remotes/${apiPaths[format]}`))
       remotes.set(keyOf({ format, name: remote.name }), remote)
     for await (const repository of api.list<Repository>(`repositories/${apiPaths[format]}`)) {
@@ -33,7 +40,33 @@ export async function readServer(api: Api, train: Train): Promise<ServerState> {
   }
   const snapshots = [...(await findSnapshots(api, train.repositories)).values()].flat()
   const unguarded = snapshots.filter(({ guard }) => guard === null).map(({ name }) => name)
-  return { groups, guards: withReaders, remotes, repositories, labelled, unguarded }
+  return {
+    groups,
+    guards: withReaders,
+    remotes,
+    repositories,
+    labelled,
+    unguarded,
+    namespaces: await findNamespaces(api, train),
+    images: train.images ? await findServedImages(api) : new Map(),
+  }
+}
+
+async function findNamespaces(api: Api, { images }: Train): Promise<ServerState['namespaces']> {
+  const found = new Map<string, NamespaceGroups & { href: string }>()
+  const wanted = new Set(images?.namespaces.values())
+  if (wanted.size === 0) return found
+  for await (const { name, pulp_href: href } of api.list<Entity & { name: string }>(namespaces)) {
+    if (!wanted.has(name)) continue
+    const { roles } = await api.get<{ roles: HeldRole[] }>(`${href}list_roles/`)
+    const holding = (role: string) => roles.filter((held) => held.role === role).flatMap((held) => held.groups)
+    found.set(name, {
+      href,
+      consumer: holding(namespaceRoles.consumer),
+      collaborator: holding(namespaceRoles.collaborator),
+    })
+  }
+  return found
 }
 
 /** Hrefs of the RBAC guards, by name. */
@@ -52,19 +85,26 @@ async function readersOf(api: Api, guard: string): Promise<readonly string[]> {
 export async function applyPlan(api: Api, plan: Plan, server: ServerState, done: (step: Step) => void, jobs = 4): Promise<void> {
   const known: Hrefs = {
     guards: new Map([...server.guards].map(([name, { href }]) => [name, href])),
+    namespaces: new Map([...server.namespaces].map(([name, { href }]) => [name, href])),
     remotes: new Map([...server.remotes].map(([key, { pulp_href }]) => [key, pulp_href])),
+    repositories: new Map([...server.repositories].map(([key, { pulp_href }]) => [key, pulp_href])),
   }
   const phases = [
     isA('add', 'group'),
     isA('add', 'guard'),
     isA('grant', 'guard'),
     isA('revoke', 'guard'),
+    isA('add', 'namespace'),
+    isA('grant', 'namespace'),
+    isA('revoke', 'namespace'),
     isA('any', 'remote'),
     isA('any', 'repository'),
+    isA('any', 'image'),
   ]
   for (const phase of phases) {
     await forEach(plan.steps.filter(phase), jobs, async (step) => {
       if ('format' in step) await applyToResource(api, step, known)
+      else if (step.what === 'image') await applyToImage(api, step, known)
       else await applyToAccess(api, step, known)
       done(step)
     })
@@ -74,25 +114,51 @@ export async function applyPlan(api: Api, plan: Plan, server: ServerState, done:
 /** What earlier steps made, for later ones to name. */
 interface Hrefs {
   guards: Map<string, string>
+  namespaces: Map<string, string>
   remotes: Map<string, string>
+  repositories: Map<string, string>
 }
 
 function isA(act: Step['act'] | 'any', what: Step['what']) {
   return (step: Step) => step.what === what && (act === 'any' || step.act === act)
 }
 
-async function applyToAccess(api: Api, step: Exclude<Step, { format: FormatName }>, known: Hrefs): Promise<void> {
-  if (step.act === 'grant') await api.post(`${known.guards.get(step.name)}add_role/`, { role: downloader, groups: [step.group] })
-  else if (step.act === 'revoke')
-    await api.post(`${known.guards.get(step.name)}remove_role/`, { role: downloader, groups: [step.group] })
-  else if (step.what === 'group') await api.create('groups/', { name: step.name })
-  else {
+type ImageStep = Extract<Step, { what: 'image' }>
+type ResourceStep = Extract<Step, { format: FormatName }>
+
+async function applyToAccess(api: Api, step: Exclude<Step, ImageStep | ResourceStep>, known: Hrefs): Promise<void> {
+  if (step.act !== 'add') {
+    const act = step.act === 'grant' ? 'add_role' : 'remove_role'
+    const [on, role] =
+      step.what === 'guard'
+        ? [known.guards.get(step.name), downloader]
+        : [known.namespaces.get(step.name), namespaceRoles[step.role]]
+    await api.post(`${on}${act}/`, { role, groups: [step.group] })
+  } else if (step.what === 'group') await api.create('groups/', { name: step.name })
+  else if (step.what === 'namespace') {
+    const made = await api.create<Entity>(namespaces, { name: step.name })
+    known.namespaces.set(step.name, made.pulp_href)
+  } else {
     const guard = await api.create<Guard>(guards, { name: step.name, description: `What is at stage ${step.name}.` })
     known.guards.set(step.name, guard.pulp_href)
   }
 }
 
-async function applyToResource(api: Api, step: Extract<Step, { format: FormatName }>, known: Hrefs): Promise<void> {
+/** The distribution is made as private as it shall be: there is no moment at which anyone may pull. */
+async function applyToImage(api: Api, step: ImageStep, known: Hrefs): Promise<void> {
+  if (step.act === 'change') {
+    await api.update(step.href, step.body)
+    return
+  }
+  const { name, labels: pulp_labels } = step
+  const named = { name, pulp_labels }
+  const repository =
+    known.repositories.get(keyOf({ format: 'container', name })) ??
+    (await api.create<Repository>(`repositories/${apiPaths.container}`, named)).pulp_href
+  await api.create(`distributions/${apiPaths.container}`, { ...named, base_path: name, repository, private: step.private })
+}
+
+async function applyToResource(api: Api, step: ResourceStep, known: Hrefs): Promise<void> {
   const remote = step.remote === undefined ? {} : { remote: known.remotes.get(keyOf({ format: step.format, name: step.remote })) }
   const body = { ...step.body, ...remote }
   if (step.act === 'change') {
@@ -101,5 +167,5 @@ async function applyToResource(api: Api, step: Extract<Step, { format: FormatNam
   }
   const collection = step.what === 'remote' ? 'remotes' : 'repositories'
   const made = await api.create<Remote | Repository>(`${collection}/${apiPaths[step.format]}`, body)
-  if (step.what === 'remote') known.remotes.set(keyOf(step), made.pulp_href)
+  known[step.what === 'remote' ? 'remotes' : 'repositories'].set(keyOf(step), made.pulp_href)
 }

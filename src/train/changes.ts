@@ -7,7 +7,7 @@ export interface Changes {
   readonly upgraded: number
   readonly downgraded: number
   readonly removed: number
-  /** Units in all: packages, or files. */
+  /** Units in all: packages, files, or tags. */
   readonly present: number
   /** Other content that came or went (advisories, groups, modules, ...), by type. */
   readonly others: Readonly<Record<string, number>>
@@ -25,8 +25,12 @@ interface Unit {
 /** Reading what is new costs a request per thousand units: past this many, counts are enough. */
 const worthReading = 10_000
 
-const mainTypes = ['rpm.package', 'file.file'] as const
-const columns = { 'rpm.package': 'name,arch,time_build,size_package', 'file.file': 'relative_path' } as const
+const mainTypes = ['rpm.package', 'file.file', 'container.tag'] as const
+const columns = {
+  'rpm.package': 'name,arch,time_build,size_package',
+  'file.file': 'relative_path',
+  'container.tag': 'name',
+} as const
 
 export async function readChanges(api: Api, version: Version): Promise<Changes> {
   const { added, removed, present } = version.content_summary
@@ -60,7 +64,11 @@ export function compareUnits(came: readonly Unit[], went: readonly Unit[]): Omit
   return { ...counts, removed: went.filter(({ thing }) => !replaced.has(thing)).length, bytes }
 }
 
-const paths = { 'rpm.package': 'content/rpm/packages/', 'file.file': 'content/file/files/' } as const
+const paths = {
+  'rpm.package': 'content/rpm/packages/',
+  'file.file': 'content/file/files/',
+  'container.tag': 'content/container/tags/',
+} as const
 
 interface Listed {
   name?: string

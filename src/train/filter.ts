@@ -11,13 +11,17 @@ interface Selectable {
  * an expression between slashes that must match the whole name, or `group:NAME`. A filter that matches nothing is an error:
  * a mistyped name must never look like success.
  */
-export function selectRepositories<T extends Selectable>(repositories: readonly T[], filters: readonly string[]): T[] {
+export function selectRepositories<T extends Selectable>(
+  repositories: readonly T[],
+  filters: readonly string[],
+  what = 'repository',
+): T[] {
   if (filters.length === 0) return [...repositories]
   const selected = new Set<T>()
   for (const filter of filters) {
     const matches = matcher(filter)
     const found = repositories.filter(matches)
-    if (found.length === 0) throw new Failure('not_found', nothing(filter, repositories))
+    if (found.length === 0) throw new Failure('not_found', nothing(filter, repositories, what))
     for (const repository of found) selected.add(repository)
   }
   return repositories.filter((each) => selected.has(each))
@@ -50,12 +54,12 @@ function anchored(source: string, filter: string): RegExp {
   }
 }
 
-function nothing(filter: string, repositories: readonly Selectable[]): string {
+function nothing(filter: string, repositories: readonly Selectable[], what: string): string {
   if (filter.startsWith(groupPrefix)) {
     const groups = new Set(repositories.flatMap(({ group }) => group ?? []))
-    return `No repository is in group ${filter.slice(groupPrefix.length)}.${hint(filter.slice(groupPrefix.length), groups)}`
+    return `No ${what} is in group ${filter.slice(groupPrefix.length)}.${hint(filter.slice(groupPrefix.length), groups)}`
   }
-  return `No repository is called ${filter}.${hint(
+  return `No ${what} is called ${filter}.${hint(
     filter,
     repositories.map(({ name }) => name),
   )}`

@@ -64,9 +64,17 @@ const file: Settings = {
   ...settings('sync', true, { mirror: flag }),
 }
 
-const formats: Readonly<Record<FormatName, Settings>> = { rpm, file }
+const container: Settings = {
+  ...everyFormat,
+  ...settings('remote', null, { exclude_tags: listOf(name) }),
+  ...settings('sync', false, { mirror: flag, signed_only: flag }),
+}
 
-export const repositoryFormats = Object.keys(formats) as FormatName[]
+const formats: Readonly<Record<FormatName, Settings>> = { rpm, file, container }
+
+export const formatNames = Object.keys(formats) as FormatName[]
+/** Images have a section of their own. */
+const repositoryFormats = formatNames.filter((format) => format !== 'container')
 
 /** Kept outside train.yaml, which is in git. The server never shows the secret ones again. */
 const outsideFields = {
@@ -88,14 +96,6 @@ export function loadRepository(key: string, place: Place, defaults: ReadonlyMap<
   const path = found.get('path')
   if (!path) throw wrong(place, '"path" is missing: snapshots are served at <path>/<stamp>.')
 
-  const known = formats[format]
-  const shared = defaults.get(format)
-  const values = {
-    ...Object.fromEntries(Object.entries(known).map(([field, { absent }]) => [field, absent])),
-    ...(shared && loadSettings(format, shared)),
-    ...Object.fromEntries([...found].flatMap(([field, at]) => (known[field] ? [[field, known[field].read(at)]] : []))),
-  }
-
   return {
     name: key,
     format,
@@ -104,8 +104,40 @@ export function loadRepository(key: string, place: Place, defaults: ReadonlyMap<
     distributionName: loadDistributionName(key, found.get('distribution_name')),
     group: found.has('group') ? name(found.get('group')!) : undefined,
     outside: loadOutside(found),
-    ...partsOf(format, values),
+    ...loadParts(format, found, defaults),
   }
+}
+
+/** Reads `name: { upstream: URL, tags: [...], ... }`: an image of another registry, to be kept at `path`. */
+export function loadMirroredImage(
+  key: string,
+  place: Place,
+  path: string,
+  defaults: ReadonlyMap<string, Place>,
+): { name: string; tags: string[]; repository: TrainRepository } {
+  if (!isMapping(place)) throw wrong(place, 'a mirrored image is a map, as in { upstream: "https://quay.io/ceph/ceph" }.')
+  const found = fields(place, ['upstream', 'tags', ...Object.keys(outsideFields), ...Object.keys(container)])
+  const upstream = found.get('upstream')
+  if (!upstream) throw wrong(place, '"upstream" is missing: where the image comes from.')
+  const { origin, pathname } = new URL(loadUrl(upstream))
+  const upstreamName = pathname.replace(/^\/|\/$/g, '')
+  if (upstreamName === '') throw wrong(upstream, 'the name of the image is missing, as in "https://quay.io/ceph/ceph".')
+  const tags = found.has('tags') ? listOf(name)(found.get('tags')!) : []
+  const parts = loadParts('container', found, defaults)
+  const remote = { ...parts.remote, upstream_name: upstreamName, include_tags: tags.length > 0 ? tags : null }
+  const shared = { format: 'container', url: origin, path, distributionName: path, group: 'images' } as const
+  return { name: key, tags, repository: { ...shared, name: path, outside: loadOutside(found), ...parts, remote } }
+}
+
+/** The settings of a format with their defaults, by the resource that has them. */
+function loadParts(format: FormatName, found: ReadonlyMap<string, Place>, defaults: ReadonlyMap<string, Place>) {
+  const known = formats[format]
+  const shared = defaults.get(format)
+  return partsOf(format, {
+    ...Object.fromEntries(Object.entries(known).map(([field, { absent }]) => [field, absent])),
+    ...(shared && loadSettings(format, shared)),
+    ...Object.fromEntries([...found].flatMap(([field, at]) => (known[field] ? [[field, known[field].read(at)]] : []))),
+  })
 }
 
 /** The settings of `defaults.<format>`, checked. */
@@ -114,13 +146,14 @@ export function loadSettings(format: FormatName, place: Place): Record<string, u
   return Object.fromEntries([...fields(place, Object.keys(known))].map(([field, at]) => [field, known[field]!.read(at)]))
 }
 
-const notYet: Readonly<Record<string, string>> = { deb: 'Debian repositories', container: 'Container images', git: 'Sources' }
+const notYet: Readonly<Record<string, string>> = { deb: 'Debian repositories', git: 'Sources' }
 
 function formatOf(place: Place): FormatName {
   if (!isMapping(place)) throw wrong(place, 'a repository is a map, as in { rpm: URL, path: PATH }.')
   const keys = members(place)
   const later = keys.find(([key]) => notYet[key] !== undefined)
   if (later) throw wrong(later[1], `${notYet[later[0]]} are not supported yet.`)
+  if (keys.some(([key]) => key === 'container')) throw wrong(place, 'images are declared below "images".')
   const named = repositoryFormats.filter((format) => keys.some(([key]) => key === format))
   if (named.length !== 1)
     throw wrong(place, `one of ${repositoryFormats.join(', ')} must say what it is and where it comes from.`)

@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { selectRepositories } from './filter.ts'
-import { loadRepository, loadSettings, repositoryFormats } from './load-repository.ts'
-import type { Line, Train, TrainRepository } from './train.ts'
+import { loadImages, loadLineImages } from './load-images.ts'
+import { formatNames, loadRepository, loadSettings } from './load-repository.ts'
+import type { FormatName, Line, Train, TrainImages, TrainRepository } from './train.ts'
 import { fields, isMapping, items, listOf, members, name, type Place, parseYaml, rootOf, text, wrong } from './yaml-document.ts'
 
 /** Reads train.yaml. Throws Failure invalid, starting with file and line, for anything it does not understand. */
@@ -19,9 +20,8 @@ async function readText(path: string): Promise<string> {
   }
 }
 
-const known = ['train', 'server', 'defaults', 'repositories', 'lines', 'stages', 'groups'] as const
+const known = ['train', 'server', 'defaults', 'repositories', 'images', 'lines', 'stages', 'groups'] as const
 const notYet = {
-  images: 'Images',
   files: 'Host images',
   sources: 'Sources',
   gates: 'Gates',
@@ -38,8 +38,10 @@ export function parseTrain(path: string, source: string): Train {
     return place
   }
   const title = name(required('train'))
-  const repositories = loadRepositories(required('repositories'), found.get('defaults'))
+  const defaults = loadDefaults(found.get('defaults'))
+  const repositories = loadRepositories(required('repositories'), defaults)
   const stages = loadStages(found.get('stages'))
+  const images = found.has('images') ? loadImages(found.get('images')!, stages, defaults) : undefined
   return {
     name: title,
     file: path,
@@ -47,15 +49,18 @@ export function parseTrain(path: string, source: string): Train {
     stages,
     groups: loadGroups(found.get('groups'), stages),
     repositories,
-    lines: loadLines(found.get('lines'), repositories),
+    images,
+    lines: loadLines(found.get('lines'), repositories, images),
   }
 }
 
-function loadRepositories(place: Place, defaultsPlace: Place | undefined): TrainRepository[] {
-  const defaults = new Map<string, Place>()
-  if (defaultsPlace) for (const [format, at] of fields(defaultsPlace, repositoryFormats, notYetFormats)) defaults.set(format, at)
-  for (const [format, at] of defaults) loadSettings(format as TrainRepository['format'], at)
+function loadDefaults(place: Place | undefined): ReadonlyMap<string, Place> {
+  const defaults = place ? fields(place, formatNames, notYetFormats) : new Map<string, Place>()
+  for (const [format, at] of defaults) loadSettings(format as FormatName, at)
+  return defaults
+}
 
+function loadRepositories(place: Place, defaults: ReadonlyMap<string, Place>): TrainRepository[] {
   const repositories: TrainRepository[] = []
   const taken = new Map<string, string>()
   for (const [key, at] of members(place)) {
@@ -71,7 +76,7 @@ function loadRepositories(place: Place, defaultsPlace: Place | undefined): Train
   return repositories
 }
 
-const notYetFormats = { deb: 'Debian repositories', container: 'Container images', git: 'Sources' }
+const notYetFormats = { deb: 'Debian repositories', git: 'Sources' }
 
 const gateFields = { gates: 'Gates', approvals: 'Approvals' }
 
@@ -114,18 +119,15 @@ function loadGroups(place: Place | undefined, stages: readonly string[]): Map<st
   )
 }
 
-function loadLines(place: Place | undefined, repositories: readonly TrainRepository[]): Line[] {
+function loadLines(place: Place | undefined, repositories: readonly TrainRepository[], images: TrainImages | undefined): Line[] {
   if (!place) return []
   return members(place).map(([line, at]) => {
     // The name is a file name (pins/<line>.yaml) and part of what people type.
     if (!/^[A-Za-z0-9][\w.-]*$/.test(line)) throw wrong(at, 'a line is named with letters, digits, ".", "-" and "_".')
-    const list = fields(at, ['repositories'], {
-      images: 'Images',
-      branch: 'Branches',
-      files: 'Host images',
-      sources: 'Sources',
-    }).get('repositories')
+    const found = fields(at, ['repositories', 'images'], { branch: 'Branches', files: 'Host images', sources: 'Sources' })
+    const list = found.get('repositories')
     if (!list) throw wrong(at, '"repositories" is missing.')
+    const ofImages = found.get('images')
     const filters = listOf((item) => {
       const filter = name(item)
       try {
@@ -138,6 +140,7 @@ function loadLines(place: Place | undefined, repositories: readonly TrainReposit
     return {
       name: line,
       repositories: filters.length === 0 ? [] : selectRepositories(repositories, filters).map((each) => each.name),
+      ...(ofImages ? loadLineImages(ofImages, images) : { images: [], distributions: [] }),
     }
   })
 }

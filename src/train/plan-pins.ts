@@ -13,7 +13,12 @@ export interface PinChange {
  * The pins that change when these repositories are pinned to their newest snapshot, or their newest at or before `at`.
  * Throws Failure not_found for a repository without such a snapshot: then none is pinned.
  */
-export function planPins(repositories: readonly string[], pins: Pins, snapshots: Snapshots, at?: string): PinChange[] {
+export function planPins(
+  repositories: readonly string[],
+  pins: Pins['repositories'],
+  snapshots: Snapshots,
+  at?: string,
+): PinChange[] {
   return repositories.flatMap((repository) => {
     const stamps = (snapshots.get(repository) ?? []).map(({ stamp }) => stamp)
     const to = stamps.findLast((stamp) => at === undefined || stamp <= at)

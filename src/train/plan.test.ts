@@ -21,6 +21,8 @@ const empty: ServerState = {
   repositories: new Map(),
   labelled: [],
   unguarded: [],
+  namespaces: new Map(),
+  images: new Map(),
 }
 
 const base = { prn: '', pulp_created: '', pulp_last_updated: '', pulp_labels: { train: 't' } }
@@ -60,6 +62,8 @@ const matching: ServerState = {
   repositories: new Map([['rpm bells', repository]]),
   labelled: [{ format: 'rpm', name: 'bells' }],
   unguarded: [],
+  namespaces: new Map(),
+  images: new Map(),
 }
 const brief = (step: Step) => `${step.act} ${step.what} ${step.name}${'group' in step ? ` ${step.group}` : ''}`
 
@@ -166,6 +170,72 @@ test('other labels are kept when ours is added', () => {
   const [step] = planApply(train, changed, outside).steps
   assert.ok(step?.act === 'change')
   assert.deepEqual(step.body['pulp_labels'], { owner: 'x', train: 't' })
+})
+
+const withImages = parseTrain(
+  'train.yaml',
+  `train: t
+repositories:
+images:
+  registry: [hello]
+  mirrored: { ceph: { upstream: "https://quay.io/ceph/ceph" } }
+  development: x-dev
+  release: x
+groups: { clients: [release], testers: [development, release] }
+`,
+)
+const ofImages = (state: ServerState) => planApply(withImages, state, new Map()).steps.filter(({ what }) => what !== 'guard')
+const inDetail = (step: Step) =>
+  `${brief(step)}${'role' in step ? ` ${step.role}` : ''}${'private' in step ? ` ${step.private}` : ''}`
+
+test('images get namespaces with roles for groups, and what promotions and syncs fill is made private', () => {
+  assert.deepEqual(ofImages(empty).map(inDetail), [
+    'add group clients',
+    'add group testers',
+    'add group builders',
+    'add namespace x-dev',
+    'grant namespace x-dev testers consumer',
+    'grant namespace x-dev builders collaborator',
+    'add namespace x',
+    'grant namespace x clients consumer',
+    'grant namespace x testers consumer',
+    'add remote x-dev/ceph-remote',
+    'add repository x-dev/ceph',
+    'add image x-dev/ceph true',
+    'add image x/hello true',
+    'add image x/ceph true',
+  ])
+})
+
+test('an image that anyone may pull is made private, who should not hold a role loses it, and what is in the way is told', () => {
+  const served = (path: string, more: object) =>
+    [
+      path,
+      { path, href: `/d/${path}/`, private: true, repository: '/r/', version: null, pushed: false, labels: {}, ...more },
+    ] as const
+  const state: ServerState = {
+    ...empty,
+    groups: new Set(['clients', 'testers', 'builders']),
+    namespaces: new Map([
+      ['x-dev', { href: '/n/1/', consumer: ['testers', 'clients'], collaborator: ['builders'] }],
+      ['x', { href: '/n/2/', consumer: ['clients', 'testers'], collaborator: [] }],
+    ]),
+    images: new Map([
+      served('x-dev/hello', { private: false, pushed: true }),
+      served('x/hello', { pushed: true }),
+      served('x-dev/ceph', {}),
+      served('x/ceph', {}),
+    ]),
+  }
+  assert.deepEqual(ofImages(state).map(inDetail), [
+    'revoke namespace x-dev clients consumer',
+    'add remote x-dev/ceph-remote',
+    'add repository x-dev/ceph',
+    'change image x-dev/hello',
+  ])
+  assert.deepEqual(planApply(withImages, state, new Map()).drift, [
+    'x/hello was pushed to: nothing can be promoted there until it is deleted.',
+  ])
 })
 
 test('repositories no longer declared and snapshots without a guard are told, not touched', () => {

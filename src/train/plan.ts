@@ -1,5 +1,15 @@
 import type { Remote, Repository } from '../api/resources.ts'
-import { remoteName, type FormatName, type Train, type TrainRepository } from './train.ts'
+import {
+  builderGroups,
+  findImageDrift,
+  imageRepositoryNames,
+  type NamespaceGroups,
+  type NamespaceRole,
+  planImageServing,
+  planNamespaces,
+} from './plan-images.ts'
+import type { ServedImages } from './served-images.ts'
+import { remoteName, syncedRepositories, type FormatName, type Train, type TrainRepository } from './train.ts'
 
 /** What the server has of what a train declares; see read-server.ts. */
 export interface ServerState {
@@ -12,6 +22,9 @@ export interface ServerState {
   readonly labelled: readonly { format: FormatName; name: string }[]
   /** Names of snapshots that anyone may read. */
   readonly unguarded: readonly string[]
+  /** Namespaces of images by name, with the groups that hold a role on each; only those that the train names. */
+  readonly namespaces: ReadonlyMap<string, NamespaceGroups & { href: string }>
+  readonly images: ServedImages
 }
 
 export interface Change {
@@ -25,7 +38,21 @@ interface Base {
   readonly name: string
 }
 export type Step =
-  | (Base & { readonly act: 'add'; readonly what: 'group' | 'guard' })
+  | (Base & { readonly act: 'add'; readonly what: 'group' | 'guard' | 'namespace' })
+  /** A distribution of an image, and its repository when that is not there either. */
+  | (Base & {
+      readonly act: 'add'
+      readonly what: 'image'
+      readonly private: boolean
+      readonly labels: Readonly<Record<string, string>>
+    })
+  | (Base & {
+      readonly act: 'change'
+      readonly what: 'image'
+      readonly href: string
+      readonly changes: readonly Change[]
+      readonly body: Record<string, unknown>
+    })
   | (Base & {
       readonly act: 'add'
       readonly what: 'remote' | 'repository'
@@ -44,6 +71,12 @@ export type Step =
     })
   /** Lets a group read what is behind a guard, or no longer. */
   | (Base & { readonly act: 'grant' | 'revoke'; readonly what: 'guard'; readonly group: string })
+  | (Base & {
+      readonly act: 'grant' | 'revoke'
+      readonly what: 'namespace'
+      readonly group: string
+      readonly role: NamespaceRole
+    })
 
 export interface Plan {
   readonly steps: readonly Step[]
@@ -65,17 +98,19 @@ export function planApply(train: Train, server: ServerState, outside: OutsideVal
   return {
     steps: [
       ...planAccess(train, server),
-      ...train.repositories.flatMap((repository) => [
+      ...planNamespaces(train, server),
+      ...syncedRepositories(train).flatMap((repository) => [
         ...planRemote(train, repository, server, outside.get(repository.name) ?? {}, rewriteSecrets),
         ...planRepository(train, repository, server),
       ]),
+      ...planImageServing(train, server, labels(train).pulp_labels),
     ],
     drift: findDrift(train, server),
   }
 }
 
 function planAccess(train: Train, server: ServerState): Step[] {
-  const groups = [...train.groups.keys()].filter((name) => !server.groups.has(name))
+  const groups = [...train.groups.keys(), ...builderGroups(train)].filter((name) => !server.groups.has(name))
   const steps: Step[] = groups.map((name) => ({ act: 'add', what: 'group', name }))
   for (const stage of train.stages) {
     const guard = server.guards.get(stage)
@@ -192,14 +227,17 @@ function shown(value: unknown): string {
 }
 
 function findDrift(train: Train, server: ServerState): string[] {
-  const declared = new Set(train.repositories.map(keyOf))
+  const ofImages = imageRepositoryNames(train.images, train.stages).map((name) => ({ format: 'container' as const, name }))
+  const declared = new Set([...train.repositories, ...ofImages].map(keyOf))
   const gone = server.labelled.filter((each) => !declared.has(keyOf(each)))
   return [
     ...gone.map(
-      ({ format, name }) => `${format} repository ${name} is no longer in ${train.file}; it and its snapshots are kept.`,
+      ({ format, name }) =>
+        `${format} repository ${name} is no longer in ${train.file}; it and ${format === 'container' ? 'its tags' : 'its snapshots'} are kept.`,
     ),
     ...server.unguarded.map(
       (name) => `${name} has no guard: anyone can read it. "signalbox promote" or a hand must give it one.`,
     ),
+    ...findImageDrift(train, server),
   ]
 }

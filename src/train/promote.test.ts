@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { snapshot } from '../../tests/trains.ts'
+import type { Pins } from './pins.ts'
 import { planPromotion } from './promote.ts'
 import { failingAmong, lineStatus } from './status.ts'
 import { parseTrain } from './load.ts'
 
 const release = '/guards/release/'
-const line = { name: 'demo', repositories: ['bells', 'chimes', 'gongs'] }
+const line = { name: 'demo', repositories: ['bells', 'chimes', 'gongs'], images: ['hello'], distributions: ['rocky-9'] }
 const snapshots = new Map([
   [
     'bells',
@@ -63,25 +64,29 @@ test('a repository that was never synced is refused', () => {
 const repositories = line.repositories.map((name) => `  ${name}: { rpm: "http://x/", path: ${name} }`).join('\n')
 const train = parseTrain('train.yaml', `train: t\nrepositories:\n${repositories}\nlines: { demo: { repositories: ["*"] } }`)
 
+const pinned = (repositories: Pins['repositories']): Pins => ({ repositories, images: new Map(), kolla: new Map() })
+
 test('the status of a line says what is released, what is newer and what waits for whom', () => {
   const pins = new Map([
     ['bells', '20261102T020000'],
     ['chimes', '20261101T020000'],
     ['gongs', '20261105T000000'],
   ])
-  assert.deepEqual(lineStatus(train, line, pins, snapshots, release), {
+  assert.deepEqual(lineStatus(train, line, pinned(pins), snapshots, release), {
     line: 'demo',
     repositories: 3,
     released: '20261101T020000',
     newest: '20261103T020000',
     behind: 2,
+    images: 0,
+    imagesBehind: 0,
     waiting: ['pin of bells', 'missing snapshot of gongs', 'promotion to release of bells'],
   })
 })
 
 test('a line where everything newest is released waits for nothing', () => {
-  const only = { name: 'demo', repositories: ['chimes'] }
-  const status = lineStatus(train, only, new Map([['chimes', '20261101T020000']]), snapshots, release)
+  const only = { ...line, repositories: ['chimes'] }
+  const status = lineStatus(train, only, pinned(new Map([['chimes', '20261101T020000']])), snapshots, release)
   assert.deepEqual([status.behind, status.waiting], [0, []])
 })
 

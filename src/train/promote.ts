@@ -1,8 +1,11 @@
 import type { Api } from '../api/client.ts'
-import type { Promotion } from '../api/resources.ts'
+import type { Promotion as PromotionAnswer } from '../api/resources.ts'
 import { Failure } from '../lib/failure.ts'
+import { forEach } from '../lib/for-each.ts'
 import { findGuards } from './apply.ts'
+import type { ImageMove, ImageRefusal, Untag } from './images.ts'
 import type { Pins } from './pins.ts'
+import { findServedImages, readTags } from './served-images.ts'
 import type { Snapshot, Snapshots } from './snapshots.ts'
 import { nearestStamps } from './stamp.ts'
 import type { Line, Train } from './train.ts'
@@ -19,7 +22,9 @@ export interface PromotionPlan {
 }
 
 /** What cannot be promoted, one sentence each. Nothing may change while there is one. */
-export interface Refusal {
+export type Refusal = SnapshotRefusal | ImageRefusal
+
+interface SnapshotRefusal {
   readonly repository: string
   readonly reason: string
 }
@@ -29,10 +34,10 @@ export function planPromotion(
   line: Line,
   stage: string,
   guard: string,
-  pins: Pins,
+  pins: Pins['repositories'],
   snapshots: Snapshots,
-): PromotionPlan | { refused: Refusal[] } {
-  const refused: Refusal[] = []
+): PromotionPlan | { refused: SnapshotRefusal[] } {
+  const refused: SnapshotRefusal[] = []
   const found: Snapshot[] = []
   for (const [repository, stamp] of pins) {
     const existing = snapshots.get(repository) ?? []
@@ -70,25 +75,79 @@ export async function getStageGuard(api: Api, train: Train, stage: string): Prom
   return guard
 }
 
+/** All that a promotion changes. */
+export interface Promotable {
+  readonly snapshots: readonly Snapshot[]
+  readonly move: readonly ImageMove[]
+  readonly untag: readonly Untag[]
+  /** Whether what images go to must be, and is made, private. */
+  readonly private: boolean
+}
+
+export function isNothing({ snapshots, move, untag }: Promotable): boolean {
+  return snapshots.length + move.length + untag.length === 0
+}
+
 /**
- * Puts all snapshots behind the guard of the stage, in one transaction of the server. A plain Pulp has no such act:
- * Failure conflict, unless `oneByOne` accepts that it may be half done when it fails.
+ * Puts all snapshots behind the guard of the stage and the tags of all images where they belong, in one transaction of the server. A plain
+ * Pulp has no such act: Failure conflict, unless `oneByOne` accepts that it may be half done when it fails.
  */
-export async function promoteSnapshots(api: Api, snapshots: readonly Snapshot[], guard: string, oneByOne = false): Promise<void> {
-  if (snapshots.length === 0) return
-  if (oneByOne) {
-    for (const { href } of snapshots) await api.update(href, { content_guard: guard })
-    return
-  }
+export async function promote(api: Api, what: Promotable, guard: string, oneByOne = false): Promise<void> {
+  if (isNothing(what)) return
+  if (oneByOne) return promoteOneByOne(api, what, guard)
+  const images = what.move.map(({ from, to, tag, digest }) => ({ from, to, tag, ...(digest !== undefined && { digest }) }))
+  const untag = what.untag.map(({ path, tag }) => ({ path, tag }))
+  const withImages = images.length + untag.length > 0 ? { images, untag, private: what.private } : {}
   try {
-    await api.post<Promotion>('signalbox/promotions/', { distributions: snapshots.map(({ href }) => href), guard })
+    const distributions = what.snapshots.map(({ href }) => href)
+    await api.post<PromotionAnswer>('signalbox/promotions/', { distributions, guard, ...withImages })
   } catch (error) {
     // A Signalbox answers 400 when it cannot find what is named: 404 means that it has no promotions at all.
     if (!(error instanceof Failure) || error.code !== 'not_found') throw error
     throw new Failure(
       'conflict',
-      `${api.url} is a plain Pulp, which cannot promote in one act. Nothing changed. Use --one-by-one to change its ${snapshots.length} distributions one after another.`,
+      `${api.url} is a plain Pulp, which cannot promote in one act. Nothing changed. Use --one-by-one to change its ${counted(what)} one after another.`,
       { cause: error },
     )
   }
+}
+
+function counted({ snapshots, move, untag }: Promotable): string {
+  const images = move.length + untag.length
+  return [
+    ...(snapshots.length > 0 ? [`${snapshots.length} distributions`] : []),
+    ...(images > 0 ? [`${images} images`] : []),
+  ].join(' and ')
+}
+
+/** Copies are waited for, and looked at: a plain Pulp takes what it then fails to do. */
+async function promoteOneByOne(api: Api, { snapshots, move, untag }: Promotable, guard: string): Promise<void> {
+  if (move.length + untag.length > 0) {
+    const served = await findServedImages(api)
+    const repositoryAt = (path: string) => {
+      const repository = served.get(path)?.repository
+      if (!repository) throw new Failure('not_found', `${api.url} has no ${path} yet. Run "signalbox apply".`)
+      return repository
+    }
+    const byPlace = Map.groupBy(move, ({ from, to }) => `${from} ${to}`)
+    await forEach(byPlace.values(), 4, async ([first, ...others]) => {
+      const { from, to } = first!
+      const names = [first!, ...others].map(({ tag }) => tag)
+      await api.act(`${repositoryAt(to)}copy_tags/`, { source_repository: repositoryAt(from), names })
+    })
+    for (const { path, tag } of untag) await api.act(`${repositoryAt(path)}untag/`, { tag })
+    await verifyImages(api, move)
+  }
+  for (const { href } of snapshots) await api.update(href, { content_guard: guard })
+}
+
+async function verifyImages(api: Api, move: readonly ImageMove[]): Promise<void> {
+  const served = await findServedImages(api)
+  const tags = await readTags(
+    api,
+    served,
+    move.flatMap(({ from, to }) => [from, to]),
+  )
+  const wrong = move.find(({ from, to, tag }) => tags.get(to)?.get(tag) !== tags.get(from)?.get(tag))
+  if (wrong) throw new Failure('integrity', `${wrong.to}:${wrong.tag} is not ${wrong.from}:${wrong.tag} after it was copied.`)
 }

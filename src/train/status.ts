@@ -1,8 +1,10 @@
 import type { Api } from '../api/client.ts'
 import type { Repository, Task } from '../api/resources.ts'
+import { imagesOfLine, pathAt, type TagsByPath, wantedImages } from './images.ts'
 import type { Pins } from './pins.ts'
 import type { Snapshots } from './snapshots.ts'
-import { apiPaths, lastStage, type Line, type Train } from './train.ts'
+import { stampOfTag, tagPattern } from './tags.ts'
+import { apiPaths, firstStage, lastStage, type Line, syncedRepositories, type Train } from './train.ts'
 
 /** Where a line stands. */
 export interface LineStatus {
@@ -14,6 +16,9 @@ export interface LineStatus {
   readonly newest: string | undefined
   /** Repositories that have a snapshot newer than what is released. */
   readonly behind: number
+  readonly images: number
+  /** Images that have a newer tag for the line than what is released. */
+  readonly imagesBehind: number
   /** What a person must do next; empty when nothing. */
   readonly waiting: readonly string[]
 }
@@ -27,17 +32,21 @@ export interface FailingSync {
   readonly times: number
 }
 
-/** Where a line stands by its pins and what the server has. Pure. `releaseGuard` is the href of the last stage's guard. */
+/**
+ * Where a line stands by its pins and what the server has. Pure. `releaseGuard` is the href of the last stage's guard; `tags` are those of
+ * its images at the first and the last stage.
+ */
 export function lineStatus(
   train: Train,
   line: Line,
   pins: Pins,
   snapshots: Snapshots,
   releaseGuard: string | undefined,
+  tags: TagsByPath = new Map(),
 ): LineStatus {
   const all = line.repositories.map((name) => {
     const own = snapshots.get(name) ?? []
-    const pin = pins.get(name)
+    const pin = pins.repositories.get(name)
     const pinned = own.find(({ stamp }) => stamp === pin)
     const newest = own.at(-1)?.stamp
     const released = releaseGuard === undefined ? undefined : own.findLast(({ guard }) => guard === releaseGuard)?.stamp
@@ -61,20 +70,78 @@ export function lineStatus(
       `promotion to ${lastStage(train)} of`,
     ),
   ]
+  const images = imagesStatus(train, line, pins, tags)
   return {
     line: line.name,
     repositories: all.length,
-    released: last(all.map(({ released }) => released)),
-    newest: last(all.map(({ newest }) => newest)),
+    released: last([...all.map(({ released }) => released), ...images.released]),
+    newest: last([...all.map(({ newest }) => newest), ...images.newest]),
     behind: all.filter(({ newest, released }) => newest !== undefined && (released === undefined || released < newest)).length,
-    waiting: waiting.filter((each) => each !== ''),
+    images: images.count,
+    imagesBehind: images.behind,
+    waiting: [...waiting, ...images.waiting].filter((each) => each !== ''),
+  }
+}
+
+function imagesStatus(train: Train, line: Line, pins: Pins, tags: TagsByPath) {
+  const { images } = train
+  const nothing: (string | undefined)[] = []
+  if (!images) return { count: 0, behind: 0, released: nothing, newest: nothing, waiting: [] }
+  const wanted = Map.groupBy(wantedImages(images, line, pins).wanted, ({ image }) => image)
+  const mirrored = new Set(images.mirrored.map(({ name }) => name))
+  const all = imagesOfLine(images, line).map((name) => {
+    const [here, there] = [firstStage(train), lastStage(train)].map(
+      (stage) => tags.get(pathAt(images, stage, name)!) ?? new Map(),
+    )
+    const own = wanted.get(name) ?? []
+    // Tags of other lines, and those of an upstream, say nothing of how new an image is.
+    const patterns = line.images.includes(name)
+      ? [tagPattern(line.name)]
+      : line.distributions.map((distribution) => tagPattern(line.name, distribution))
+    const newest = (among: Iterable<string>) =>
+      patterns.map((pattern) => last([...among].filter((tag) => pattern.test(tag)).map(stampOfTag)))
+    const [pushed, released] = [newest(here!.keys()), newest(there!.keys())]
+    const pinned = newest(own.map(({ tag }) => tag))
+    const older = (than: (string | undefined)[]) => pushed.some((stamp, at) => stamp !== undefined && (than[at] ?? '') < stamp)
+    const absent = here!.size === 0
+    return {
+      name,
+      pushed,
+      released,
+      behind: older(released),
+      unsynced: absent && mirrored.has(name),
+      unpushed: absent && !mirrored.has(name),
+      unpinned: !absent && (own.length === 0 || older(pinned)),
+      missing: !absent && own.some(({ tag }) => !here!.has(tag)),
+      waits: own.some(({ tag }) => here!.has(tag) && there!.get(tag) !== here!.get(tag)),
+    }
+  })
+  const those = (what: string, which: 'unsynced' | 'unpushed' | 'unpinned' | 'missing' | 'waits') =>
+    few(
+      all.filter((each) => each[which]),
+      what,
+      'image',
+    )
+  return {
+    count: all.length,
+    behind: all.filter(({ behind }) => behind).length,
+    released: all.flatMap(({ released }) => released),
+    newest: all.flatMap(({ pushed }) => pushed),
+    waiting: [
+      those('sync of', 'unsynced'),
+      those('push of', 'unpushed'),
+      those('pin of', 'unpinned'),
+      those('missing tag of', 'missing'),
+      those(`promotion to ${lastStage(train)} of`, 'waits'),
+    ],
   }
 }
 
 /** `pin of grafana`, `pin of 12 repositories`. */
-function few(repositories: readonly { name: string }[], what: string): string {
-  if (repositories.length === 0) return ''
-  return `${what} ${repositories.length === 1 ? repositories[0]!.name : `${repositories.length} repositories`}`
+function few(things: readonly { name: string }[], what: string, kind: 'repository' | 'image' = 'repository'): string {
+  if (things.length === 0) return ''
+  const many = kind === 'image' ? 'images' : 'repositories'
+  return `${what} ${things.length === 1 ? things[0]!.name : `${things.length} ${many}`}`
 }
 
 function last(stamps: readonly (string | undefined)[]): string | undefined {
@@ -90,8 +157,9 @@ const days = 14
 /** Repositories of the train whose last sync failed, from the server's tasks of the last two weeks. */
 export async function findFailingSyncs(api: Api, train: Train): Promise<FailingSync[]> {
   const names = new Map<string, string>()
-  const declared = new Set(train.repositories.map(({ name }) => name))
-  for (const format of new Set(train.repositories.map((each) => each.format)))
+  const synced = syncedRepositories(train)
+  const declared = new Set(synced.map(({ name }) => name))
+  for (const format of new Set(synced.map((each) => each.format)))
     for await (const { prn, name } of api.list<Repository>(`repositories/${apiPaths[format]}`))
       if (declared.has(name)) names.set(prn, name)
 

@@ -91,7 +91,7 @@ async function syncOne(
   const { name, format } = repository
   progress({ repository: name, doing: 'syncing' })
   const path = apiPaths[format]
-  const { pulp_href: href } = await getRepository(api, repository)
+  const { pulp_href: href, latest_version_href: before } = await getRepository(api, repository)
   await api.act(`${href}sync/`, repository.sync, {
     progress: (task) => progress({ repository: name, doing: 'syncing', report: latestReport(task.progress_reports) }),
     ...(signal && { signal }),
@@ -100,6 +100,13 @@ async function syncOne(
   const version = await api.get<Version>(latest_version_href!)
   if (Object.keys(version.content_summary.present).length === 0)
     throw new Failure('upstream', `its upstream is empty (${repository.url}), which is not worth a snapshot`)
+
+  // Images are released tag by tag, so a mirrored one has no snapshots: what is new is at its first stage already.
+  if (format === 'container') {
+    const stamp = stampFor(version.pulp_created, new Set())
+    if (latest_version_href === before) return { state: 'unchanged', stamp }
+    return { state: 'new', stamp, path: repository.path, changes: await readChanges(api, version) }
+  }
 
   const snapshots = (await findSnapshots(api, [repository])).get(name)!
   const publications = await listPublications(api, path, version)

@@ -113,6 +113,10 @@ export function fields(
   return found
 }
 
+export function isList(place: Place): boolean {
+  return isSeq(resolved(place).node)
+}
+
 export function isMapping(place: Place): boolean {
   return isMap(resolved(place).node)
 }
