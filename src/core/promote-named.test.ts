@@ -2,21 +2,27 @@ import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import { sql } from 'kysely'
 import { forEachDatabase, type OpenTestDatabase } from '../../tests/databases.ts'
-import { addBlob, addDistribution, addPublication, addRepository, openTestCtx, sha256 } from '../../tests/serving.ts'
+import { addBlob, addDistribution, addPublication, addRepository, openTestCtx, sha256, shelf } from '../../tests/serving.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import { putContent } from './content.ts'
 import type { Ctx } from './ctx.ts'
-import type { Described } from './format.ts'
+import type { Described, Format } from './format.ts'
 import { findNamed, listNames } from './named-content.ts'
 import { findServedNames, type NamedKind, type NamedPromotion } from './promote-named.ts'
 import { promoteDistributions } from './promotions.ts'
 import { insertResource } from './resources.ts'
 import { commitVersion, contentIds, latestVersion } from './versions.ts'
 
+/** A format whose paths lie in namespaces. */
+const stall: Format = {
+  ...shelf,
+  repositories: shelf.repositories.map((each) => ({ ...each, type: 'shelf' })),
+  distributions: shelf.distributions.map((each) => ({ ...each, type: 'shelf' })),
+  namespaces: { path: 'stalls', model: 'Stall', owner: [], roles: {} },
+}
 const kind: NamedKind = {
   type: 'shelf.shelf',
-  namespace: 'shelf.namespace',
   keyOf: (meta) => String(meta['digest']),
   companions: ({ type, key }) => (type === 'shelf.image' ? [`${key}.sig`] : []),
 }
@@ -60,7 +66,7 @@ function tagOf(tag: string, digest: string): Described {
 const bytes = 'a layer'
 
 async function open(t: TestContext, openDatabase: OpenTestDatabase) {
-  const ctx = await openTestCtx(t, await openDatabase(t))
+  const ctx: Ctx = { ...(await openTestCtx(t, await openDatabase(t))), formats: [stall] }
   await addBlob(ctx, bytes)
   const at = now()
   const named = { labels: '{}', settings: '{}', description: null, created: at, updated: at }

@@ -3,8 +3,7 @@ import { Failure } from '../lib/failure.ts'
 import { idRows, jsonRows, textRows } from '../store/bulk.ts'
 import type { Db, Tx } from '../store/database.ts'
 import type { Ctx } from './ctx.ts'
-import { ensureNamespace, namespaceIn } from './namespaces.ts'
-import { leavingReferences, withReferencesEach } from './references.ts'
+import { leavingAbout, leavingReferences, withReferencesEach } from './references.ts'
 import { insertResource } from './resources.ts'
 import { commitVersion } from './versions.ts'
 
@@ -17,7 +16,6 @@ import { commitVersion } from './versions.ts'
 export interface NamedKind {
   /** Of the distributions, and of the repositories that names are brought to: `container.container`. */
   readonly type: string
-  readonly namespace: string
   /** The key of what a name stands for (a digest), from the meta of its unit. */
   keyOf(meta: Record<string, unknown>): string
   /** Other names under which something is kept about a unit, where the format has no better way (signatures). */
@@ -174,14 +172,31 @@ export async function removeNamed(tx: Tx, { kind, removals }: Pick<NamedPromotio
   const byRepository = [...Map.groupBy(there, ({ place }) => place.repository.id)].toSorted(([a], [b]) => a - b)
   for (const [repositoryId, members] of byRepository) {
     const { place: from } = members[0]!
-    const place = placeOf(from)
-    const ids = members.map(({ unit }) => unit.id)
-    const gone = [...ids, ...(await leavingReferences(tx, ids, place))]
-    const companions = (await companionsOf(tx, kind, [{ ids: gone, from }]))[0]!
-    const more = [...companions, ...(await leavingReferences(tx, companions, place))]
-    await commitVersion(tx, { repositoryId, add: [], remove: [...gone, ...more] })
+    const gone = await leavingWith(
+      tx,
+      kind,
+      members.map(({ unit }) => unit.id),
+      from,
+    )
+    await commitVersion(tx, { repositoryId, add: [], remove: gone })
   }
   return there.length
+}
+
+/** These units, what only they needed, and what is said of nothing but that. */
+async function leavingWith(tx: Tx, kind: NamedKind, ids: readonly number[], from: ServedNames): Promise<number[]> {
+  const gone = new Set(ids)
+  for (let last = ids; last.length > 0; ) {
+    const all = [...gone]
+    const more = [
+      ...(await leavingReferences(tx, all, placeOf(from))),
+      ...(await leavingAbout(tx, all, placeOf(from))),
+      ...(await companionsOf(tx, kind, [{ ids: all, from }]))[0]!,
+    ]
+    last = more.filter((id) => !gone.has(id))
+    for (const id of last) gone.add(id)
+  }
+  return [...gone]
 }
 
 async function findCopied(
@@ -302,7 +317,6 @@ async function makeTarget(
   path: string,
 ): Promise<ServedNames> {
   if (!mayMake.has(path)) throw new Failure('conflict', `${path} was deleted meanwhile.`, { field: 'images' })
-  await ensureNamespace(tx, formats, kind.namespace, namespaceIn(path), userId)
   const repository = await insertResource(tx, formats, 'repository', kind.type, { name: path }, userId)
   const settings = { private: isPrivate }
   const values = { name: path, base_path: path, repository_id: repository.id, settings }

@@ -9,7 +9,7 @@ import { imageTags, isImagePath } from '../formats/container/promotion.ts'
 import { Failure } from '../lib/failure.ts'
 import { apiRoot, hrefOf } from './pulp/hrefs.ts'
 import type { Call, Endpoint, Field, Target } from './pulp/resource.ts'
-import { mayPull } from './registry/rights.ts'
+import { mayPull, namespaceType } from './registry/rights.ts'
 
 /* What Signalbox has beside Pulp's API, in the same tree and the same document. */
 
@@ -164,8 +164,8 @@ async function permitImages({ ctx, user }: Call, { copies, removals }: Images): 
   const served = await findServedNames(ctx.db, imageTags, paths)
   const namespaces = new Map<string, string | undefined>()
   for (const name of new Set([...paths].map(namespaceIn))) {
-    const row = await findNamespace(ctx.db, imageTags.namespace, name)
-    namespaces.set(name, row && prnOf(ctx.formats, 'namespace', { ...row, type: imageTags.namespace }))
+    const row = await findNamespace(ctx.db, namespaceType, name)
+    namespaces.set(name, row && prnOf(ctx.formats, 'namespace', { ...row, type: namespaceType }))
   }
   const mayMake = new Set<string>()
   for (const from of new Set(copies.map((each) => each.from)))

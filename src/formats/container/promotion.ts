@@ -4,7 +4,6 @@ import { manifestType } from './describe.ts'
 /** What promotions need to know of tags. */
 export const imageTags: NamedKind = {
   type: 'container.container',
-  namespace: 'container.namespace',
   keyOf: ({ digest }) => String(digest),
   /*
    * Signatures, attestations and lists of packages lie beside an image under tags made of its digest, where a client does not use
