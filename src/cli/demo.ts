@@ -7,7 +7,7 @@ import { serve } from '../serve.ts'
 import { loadTrain } from '../train/load.ts'
 import { command, type Io } from './command.ts'
 import { prepareTrain, upstreamPort } from './demo-config.ts'
-import { type Credentials, ensureUsers, runNights, type Standing } from './demo-nights.ts'
+import { applyTrain, type Credentials, ensureUsers, runNights, type Standing } from './demo-nights.ts'
 import { openDemoUpstream } from './demo-upstream.ts'
 import { readVersion } from './run.ts'
 import { parseListen } from './serve.ts'
@@ -36,8 +36,9 @@ export const demo = command({
       io.out.write(`Signalbox ${await readVersion()} · data in ${data} · ${server.url}   (user admin, password ${where})\n\n`)
 
       const api = connect({ url: server.url, username: 'admin', password: password.value })
-      const standing = await runNights(api, train, upstream, io)
+      await applyTrain(api, train)
       const credentials = await ensureUsers(api, join(data, 'demo'))
+      const standing = await runNights(api, train, upstream, credentials, io)
       io.out.write(invitation(api, standing, credentials, config))
       if (!io.signal.aborted) await once(io.signal, 'abort')
       io.out.write('\nStopped. "npm start" continues where this left off.\n')
@@ -60,7 +61,8 @@ async function adminPassword(data: string, { env }: Io): Promise<{ value: string
   }
 }
 
-function invitation({ url }: Api, { released, unreleased }: Standing, { tester, client }: Credentials, config: string): string {
+function invitation({ url }: Api, standing: Standing, { tester, client }: Credentials, config: string): string {
+  const { released, unreleased, releasedImage, unreleasedImage } = standing
   const content = `${url}/pulp/content/`
   const withClient = content.replace('://', `://client:${client.shown}@`)
   const once = client.made ? '  (passwords are printed this once, and kept beside the train)' : ''
@@ -70,11 +72,19 @@ function invitation({ url }: Api, { released, unreleased }: Standing, { tester, 
   curl -i -u client:${client.shown} ${content}${unreleased.path}/repodata/repomd.xml
   curl -i -u tester:${tester.shown} ${content}${unreleased.path}/repodata/repomd.xml
 `
+  const inspect = `skopeo inspect --tls-verify=false --creds`
+  const { host } = new URL(url)
+  const images =
+    releasedImage &&
+    `Images are pulled with the same passwords; testers see both, a client the first:
+  ${inspect} client:${client.shown} docker://${host}/${releasedImage}
+${unreleasedImage ? `  ${inspect} tester:${tester.shown} docker://${host}/${unreleasedImage}\n` : ''}  podman pull --tls-verify=false --creds client:${client.shown} ${host}/${releasedImage} && podman run --rm ${host}/${releasedImage}
+`
   return `
 Try it, as a client, who may see what is released:${once}
   curl -u client:${client.shown} ${content}${released.path}/packages/
   sudo dnf -y --installroot /tmp/demo --releasever 9 --repofrompath=bells,${withClient}${released.path}/ --repo bells --nogpgcheck install bell
-${refused ?? ''}
+${refused ?? ''}${images ?? ''}
 Next:  bin/signalbox status ${optionsFor(config)}   ·   README.md#five-minutes
 Ctrl-C stops; npm start continues where this left off.
 `

@@ -1,27 +1,11 @@
-import type { Api } from '../api/client.ts'
 import { Failure } from '../lib/failure.ts'
-import {
-  type ImageMove,
-  type ImagePlan,
-  pathAt,
-  planImages,
-  type TagsByPath,
-  type WantedImage,
-  wantedImages,
-} from '../train/images.ts'
+import type { ImageMove } from '../train/images.ts'
+import { type LinePromotion, planLinePromotion } from '../train/line-promotion.ts'
 import { getLine } from '../train/load.ts'
 import { loadPins, pinsFile } from '../train/pins.ts'
-import {
-  getStageGuard,
-  isNothing,
-  planPromotion,
-  promote as promoteAll,
-  type Promotable,
-  type Refusal,
-} from '../train/promote.ts'
-import { findServedImages, readTags } from '../train/served-images.ts'
-import { findSnapshots, type Snapshot } from '../train/snapshots.ts'
-import { lastStage, type Train } from '../train/train.ts'
+import { isNothing, promote as promoteAll, type Refusal } from '../train/promote.ts'
+import type { Snapshot } from '../train/snapshots.ts'
+import { lastStage } from '../train/train.ts'
 import { command, type Io } from './command.ts'
 import { renderTable } from './table.ts'
 import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
@@ -46,31 +30,18 @@ export const promote = command({
     const { train, api } = await openTrain(values, io)
     const line = getLine(train, positionals[0])
     const stage = values.to ?? lastStage(train)
-    const guard = await getStageGuard(api, train, stage)
     const pins = await loadPins(train, line)
     if (pins.repositories.size + pins.images.size + pins.kolla.size === 0)
       throw new Failure(
         'not_found',
         `${pinsFile(train, line.name)} pins nothing. Run "signalbox pin${train.lines.length > 1 ? ` --line ${line.name}` : ''}".`,
       )
-    const pinned = train.repositories.filter(({ name }) => pins.repositories.has(name))
-    const snapshots = planPromotion(line, stage, guard, pins.repositories, await findSnapshots(api, pinned))
-    const { wanted, unpinned, refused } = wantedImages(train.images, line, pins)
-    const images = planImages(train, stage, wanted, await readWanted(api, train, wanted))
-    const all = [...('refused' in snapshots ? snapshots.refused : []), ...refused, ...images.refused]
-    if ('refused' in snapshots || all.length > 0) return refuse(io, all, values.json)
+    const plan = await planLinePromotion(api, train, line, stage, pins)
+    if ('refused' in plan) return refuse(io, plan.refused, values.json)
 
-    const plan: Plan = {
-      line: line.name,
-      stage,
-      there: snapshots.there,
-      images,
-      change: { snapshots: snapshots.promote, move: images.move, untag: images.untag, private: train.images?.private ?? true },
-      unpinned: { repositories: snapshots.unpinned, images: unpinned },
-    }
     const dry = values['dry-run'] || values.check
     const started = performance.now()
-    if (!dry) await promoteAll(api, plan.change, guard, values['one-by-one'])
+    if (!dry) await promoteAll(api, plan.change, plan.guard, values['one-by-one'])
     const seconds = Math.round(performance.now() - started) / 1000
     io.out.write(
       values.json
@@ -80,28 +51,6 @@ export const promote = command({
     return values.check && isNothing(plan.change) ? 3 : 0
   },
 })
-
-interface Plan {
-  readonly line: string
-  readonly stage: string
-  readonly change: Promotable
-  /** What is at the stage already. */
-  readonly there: readonly Snapshot[]
-  readonly images: ImagePlan
-  /** What of the line stays as it is. */
-  readonly unpinned: { readonly repositories: readonly string[]; readonly images: readonly string[] }
-}
-
-/** The tags of these images at every stage. */
-async function readWanted(api: Api, { images, stages }: Train, wanted: readonly WantedImage[]): Promise<TagsByPath> {
-  if (!images || wanted.length === 0) return new Map()
-  const paths = wanted.flatMap(({ image }) => stages.map((stage) => pathAt(images, stage, image)))
-  return readTags(
-    api,
-    await findServedImages(api),
-    paths.filter((path) => path !== undefined),
-  )
-}
 
 function refuse(io: Io, refused: readonly Refusal[], json: boolean): 1 {
   if (json) io.out.write(`${JSON.stringify({ refused })}\n`)
@@ -115,7 +64,7 @@ function refuse(io: Io, refused: readonly Refusal[], json: boolean): 1 {
   return 1
 }
 
-function render(io: Io, plan: Plan, { dry, seconds, file }: { dry: boolean; seconds: number; file: string }): string {
+function render(io: Io, plan: LinePromotion, { dry, seconds, file }: { dry: boolean; seconds: number; file: string }): string {
   const { line, stage, change, there, images, unpinned } = plan
   const notes = notPinned(unpinned.repositories, unpinned.images)
     .map((name) => `  ${sign(io, 'waiting')} ${name} not pinned in ${file}: left as it is\n`)
@@ -142,7 +91,7 @@ function notPinned(repositories: readonly string[], images: readonly string[]): 
   return all.length <= 5 ? all.map((name) => `${name} is`) : [`${countedInWords(repositories.length, images.length)} are`]
 }
 
-function describe({ line, stage, change, there, images, unpinned }: Plan, dry: boolean, seconds: number) {
+function describe({ line, stage, change, there, images, unpinned }: LinePromotion, dry: boolean, seconds: number) {
   const brief = ({ repository, stamp, path }: Snapshot) => ({ repository, stamp, path })
   const briefly = ({ image, tag, digest, to }: ImageMove) => ({ image, tag, ...(digest !== undefined && { digest }), path: to })
   const planned = [...change.snapshots.map(brief), ...change.move.map(briefly)]

@@ -175,7 +175,7 @@ test('a line says how many images are behind, and what they wait for', () => {
   assert.deepEqual([pushed.newest, pushed.imagesBehind, pushed.waiting], [t2, 2, ['pin of 2 images']])
   const pinned = `images: { hello: demo-${t1}, bye: demo-${t1} }`
   const waiting = status(pinned, { 'x-dev/hello': [`demo-${t1}`], 'x-dev/bye': [`demo-${t2}`] })
-  assert.deepEqual(waiting.waiting, ['pin of bye', 'missing tag of bye', 'promotion to release of hello'])
+  assert.deepEqual(waiting.waiting, ['pin of image bye', 'missing tag of image bye', 'promotion to release of image hello'])
   const done = status(pinned, {
     'x-dev/hello': [`demo-${t1}`],
     'x-dev/bye': [`demo-${t1}`],

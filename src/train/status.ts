@@ -137,11 +137,11 @@ function imagesStatus(train: Train, line: Line, pins: Pins, tags: TagsByPath) {
   }
 }
 
-/** `pin of grafana`, `pin of 12 repositories`. */
+/** `pin of grafana`, `pin of 12 repositories`, `pin of image nova-api`. */
 function few(things: readonly { name: string }[], what: string, kind: 'repository' | 'image' = 'repository'): string {
   if (things.length === 0) return ''
-  const many = kind === 'image' ? 'images' : 'repositories'
-  return `${what} ${things.length === 1 ? things[0]!.name : `${things.length} ${many}`}`
+  const [one, many] = kind === 'image' ? [`image ${things[0]!.name}`, 'images'] : [things[0]!.name, 'repositories']
+  return `${what} ${things.length === 1 ? one : `${things.length} ${many}`}`
 }
 
 function last(stamps: readonly (string | undefined)[]): string | undefined {

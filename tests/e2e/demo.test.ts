@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { connectRegistry } from '../../src/api/registry.ts'
 import { missing, run, temporaryDirectory } from './run.ts'
 
 const signalbox = fileURLToPath(new URL('../../bin/signalbox', import.meta.url))
@@ -44,7 +45,11 @@ test('npm start runs two nights and a promotion; a second start finds everything
   const first = await startDemo(t, data)
   assert.match(first.text, /night 1 +bells +9 packages synced +→ bells\/\d{8}T\d{6} +development\n/)
   assert.match(first.text, /night 2 +bells +1 new, 1 upgraded +→ bells\/\d{8}T\d{6} +development\n/)
-  assert.match(first.text, /promote +line "demo" at \d{8}T\d{6} +→ release +1 repository/)
+  assert.match(first.text, /build +bell +1\.0, from that snapshot +→ demo-dev\/bell:demo-\d{8}T\d{6} +development\n/)
+  assert.match(first.text, /build +bell +1\.1, from that snapshot +→ demo-dev\/bell:demo-\d{8}T\d{6} +development\n/)
+  assert.match(first.text, /client +bell +refused +← demo\/bell:demo-\d{8}T\d{6} +not released\n/)
+  assert.match(first.text, /promote +line "demo" at \d{8}T\d{6} +→ release +1 repository, 1 image, /)
+  assert.match(first.text, /client +bell +pulled, sha256:[0-9a-f]{12}… +← demo\/bell:demo-\d{8}T\d{6} +release\n/)
   const [released, unreleased] = pathsIn(first.text)
   const password = (await readFile(join(data, 'demo/client-password'), 'utf8')).trim()
   assert.ok(first.text.includes(`client:${password}@`))
@@ -55,16 +60,38 @@ test('npm start runs two nights and a promotion; a second start finds everything
     return response.status
   }
   assert.deepEqual([await look(first.url, released!), await look(first.url, unreleased!)], [200, 403])
+  const images = [`demo/bell:demo-${released!.slice(6)}`, `demo-dev/bell:demo-${unreleased!.slice(6)}`] as const
+  const pull = async (url: string, username: string, image: string) => {
+    const secret = (await readFile(join(data, `demo/${username}-password`), 'utf8')).trim()
+    const [path, tag] = image.split(':') as [string, string]
+    return connectRegistry({ url, username, password: secret }).pull(path, tag)
+  }
+  const digest = await pull(first.url, 'client', images[0])
+  await assert.rejects(pull(first.url, 'client', images[1]), { name: 'Failure' })
+  assert.notEqual(await pull(first.url, 'tester', images[1]), digest)
   assert.equal(await first.stop(), 0)
 
   const second = await startDemo(t, data)
   assert.match(
     second.text,
-    /A demonstration train, as it was left:\n {2}bells +bells\/\d{8}T\d{6} +release\n {2}bells +bells\/\d{8}T\d{6} +development\n/,
+    /A demonstration train, as it was left:\n {2}bells +bells\/\d{8}T\d{6} +release\n {2}bells +bells\/\d{8}T\d{6} +development\n {2}bell +demo\/bell:demo-\S+ +release\n {2}bell +demo-dev\/bell:demo-\S+ +development\n\n/,
   )
   assert.deepEqual(pathsIn(second.text), [released, unreleased])
   assert.ok(!second.text.includes(password), 'passwords are printed once')
   assert.deepEqual([await look(second.url, released!), await look(second.url, unreleased!)], [200, 403])
+  assert.equal(await pull(second.url, 'client', images[0]), digest)
+
+  await t.test('the skopeo lines that it prints show both images', { skip: await missing('skopeo') }, async () => {
+    const lines = [...second.text.matchAll(/^ {2}(skopeo .+)$/gm)].map(([, line]) => line!)
+    assert.equal(lines.length, 2)
+    const shown = []
+    for (const line of lines) shown.push(JSON.parse((await run('sh', ['-c', line])).stdout))
+    assert.deepEqual(
+      shown.map(({ Name }) => Name.replace(/^[^/]+\//, '')),
+      ['demo/bell', 'demo-dev/bell'],
+    )
+    assert.equal(shown[0].Digest, digest)
+  })
 
   await t.test(
     'the dnf line that it prints installs the released bell',
