@@ -115,17 +115,19 @@ function makeProgram(architecture: Architecture, text: string): Buffer {
   return Buffer.concat([header, body])
 }
 
+const amd64Code = [
+  'b801000000', // mov eax, 1 (write)
+  'bf01000000', // mov edi, 1 (standard output)
+  '488d3500000000', // lea rsi, [rip + to the text]
+  'ba00000000', // mov edx, length
+  '0f05', // syscall
+  'b83c000000', // mov eax, 60 (exit)
+  '31ff', // xor edi, edi
+  '0f05', // syscall
+]
+
 function amd64(length: number): Buffer {
-  const code = Buffer.from([
-    ...[0xb8, 1, 0, 0, 0], // mov eax, 1 (write)
-    ...[0xbf, 1, 0, 0, 0], // mov edi, 1 (standard output)
-    ...[0x48, 0x8d, 0x35, 0, 0, 0, 0], // lea rsi, [rip + to the text]
-    ...[0xba, 0, 0, 0, 0], // mov edx, length
-    ...[0x0f, 0x05], // syscall
-    ...[0xb8, 60, 0, 0, 0], // mov eax, 60 (exit)
-    ...[0x31, 0xff], // xor edi, edi
-    ...[0x0f, 0x05], // syscall
-  ])
+  const code = Buffer.from(amd64Code.join(''), 'hex')
   code.writeInt32LE(code.length - 17, 13)
   code.writeUInt32LE(length, 18)
   return code
