@@ -52,7 +52,7 @@ A FILTER is a name, a glob, an expression between slashes, or group:NAME; withou
   },
 })
 
-/** Mirrored images are selected by their own names, as pins name them. */
+/** Mirrored images are selected by their own names, as pins name them, or by their paths. */
 function selectSynced(train: Train, filters: readonly string[]): TrainRepository[] {
   const images = new Map(train.images?.mirrored.map(({ name, repository }) => [repository, name]))
   const named = syncedRepositories(train).map((repository) => ({
@@ -60,7 +60,9 @@ function selectSynced(train: Train, filters: readonly string[]): TrainRepository
     name: images.get(repository) ?? repository.name,
     group: repository.group,
   }))
-  return selectRepositories(named, filters).map(({ repository }) => repository)
+  const byPath = new Map([...images].map(([repository, name]) => [repository.name, name]))
+  const meant = filters.map((filter) => byPath.get(filter) ?? filter)
+  return selectRepositories(named, meant).map(({ repository }) => repository)
 }
 
 function number(option: string, text: string, least: number): number {

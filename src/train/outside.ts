@@ -2,12 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { Failure, hasCode } from '../lib/failure.ts'
 import type { OutsideValues } from './plan.ts'
-import type { Outside, Train } from './train.ts'
+import { type Outside, syncedRepositories, type Train } from './train.ts'
 
 /** Reads what train.yaml keeps in environment variables and files. Throws Failure not_found, naming the repository and the field. */
 export async function readOutside(train: Train, env: NodeJS.ProcessEnv): Promise<OutsideValues> {
   const values = new Map<string, Record<string, string>>()
-  for (const { name, outside } of train.repositories) {
+  for (const { name, outside } of syncedRepositories(train)) {
     const own: Record<string, string> = {}
     for (const [field, where] of Object.entries(outside)) own[field] = await read(where, `${name}: ${field}`)
     values.set(name, own)

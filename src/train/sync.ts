@@ -72,13 +72,21 @@ async function syncWithRetries(
       // Nobody's upstream gets better by asking again for what is not declared or not allowed.
       const hopeless = error.code === 'not_found' || error.code === 'denied' || error.code === 'invalid'
       if (hopeless || tries > options.retries) {
-        const kept = (await findSnapshots(api, [repository])).get(repository.name)?.at(-1)?.stamp
+        const kept = await newestStamp(api, repository)
         return { repository: repository.name, state: 'failed', reason: error.message, tries, stamp: kept, seconds: seconds() }
       }
       options.progress({ repository: repository.name, doing: 'retrying' })
       await sleep(options.pause * 2 ** (tries - 1), undefined, { signal: options.signal })
     }
   }
+}
+
+/** Of the newest snapshot; of an image, of the newest version that is more than empty. */
+async function newestStamp(api: Api, repository: TrainRepository): Promise<string | undefined> {
+  if (repository.format !== 'container') return (await findSnapshots(api, [repository])).get(repository.name)?.at(-1)?.stamp
+  const found = await api.find<Repository>(`repositories/${apiPaths.container}`, { name: repository.name })
+  const version = found?.latest_version_href ? await api.get<Version>(found.latest_version_href) : undefined
+  return version && version.number > 0 ? stampFor(version.pulp_created, new Set()) : undefined
 }
 
 async function syncOne(
