@@ -211,7 +211,8 @@ forEachDatabase((engine, _, makeDatabase) => {
       })
       await assert.rejects(api.post('signalbox/promotions/', { ...body, distributions: [] }), { code: 'invalid' })
       const byName = { ...body, distributions: [distribution!.name, distribution!.prn] }
-      assert.deepEqual(await api.post('signalbox/promotions/', byName), { guard: body.guard, promoted: 0, unchanged: 1 })
+      const unchanged = { guard: body.guard, promoted: 0, unchanged: 1, images: [], untagged: 0 }
+      assert.deepEqual(await api.post('signalbox/promotions/', byName), unchanged)
     })
 
     await t.test('the train must be applied before it is synced', async () => {
