@@ -44,6 +44,8 @@ export async function play(scene: Scene, step: Step): Promise<Played> {
     return { answer }
   }
   const task = answer.status === 202 ? await finished(scene, valueAt(answer.body, 'task')) : undefined
+  // Noted at once: a later step may delete the task.
+  for (const made of listAt(task, 'created_resources')) note(scene, made)
   save(scene, step, task)
   return { answer, task }
 }

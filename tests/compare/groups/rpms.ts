@@ -73,7 +73,7 @@ export function rpms(run: string, built: readonly Buffer[]): Group[] {
         ),
         get('{modulemd}'),
         post('content/rpm/modulemd_defaults/', {}),
-        done(post('content/rpm/modulemd_defaults/', { module: '{run}-m', stream: 's', profiles: { a: 'b' }, snippet: 'x' }), {
+        done(post('content/rpm/modulemd_defaults/', { module: '{run}-m', stream: 's', profiles: { a: 'b' }, snippet: '{run}' }), {
           defaults: 'created_resources.~content',
         }),
         get('{defaults}'),
@@ -89,7 +89,7 @@ export function rpms(run: string, built: readonly Buffer[]): Group[] {
             eol_date: null,
             obsoleted_by_module_name: null,
             obsoleted_by_module_stream: null,
-            snippet: 'x',
+            snippet: '{run}',
           }),
           { obsolete: 'created_resources.~content' },
         ),
