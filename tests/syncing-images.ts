@@ -16,6 +16,8 @@ export interface RemoteSettings {
   username?: string
   password?: string
   url?: string
+  /** Who syncs; somebody who may do everything by default. */
+  userId?: number | null
   [setting: string]: unknown
 }
 
@@ -49,7 +51,7 @@ export async function setUpSync(t: TestContext, db: Db, image = 'ns/app', given:
 export async function addSynced(ctx: Ctx, registry: Pick<TestRegistry, 'url'>, image: string, given: RemoteSettings = {}) {
   const { db } = ctx
   const name = `${image} ${newUuid()}`
-  const { policy = 'immediate', url = registry.url, username, password, ...settings } = given
+  const { policy = 'immediate', url = registry.url, username, password, userId = null, ...settings } = given
   const values = {
     name,
     url,
@@ -59,7 +61,7 @@ export async function addSynced(ctx: Ctx, registry: Pick<TestRegistry, 'url'>, i
   }
   const remote = await createResource(ctx, 'remote', 'container.container', values, null)
   const repository = await createResource(ctx, 'repository', 'container.container', { name }, null)
-  const { job, made, reports } = openJob(ctx)
+  const { job, made, reports } = openJob(ctx, userId)
 
   async function rows() {
     const version = await latestVersion(db, repository.id)

@@ -2,6 +2,7 @@ import { Failure } from '../lib/failure.ts'
 import type { Db } from '../store/database.ts'
 import { saveBlob } from './content.ts'
 import type { Upstream } from './fetch.ts'
+import { leaseContent } from './leases.ts'
 import type { Job } from './tasks.ts'
 
 export interface MissingFile {
@@ -20,6 +21,8 @@ export interface Places {
   mirrors?: readonly URL[]
   /** What a file is part of, by name, for the message of a failure. */
   wholes?(contentId: number): Promise<readonly string[]>
+  /** Which repository holds what was downloaded, until a version has it; it gets nothing that others have brought. */
+  holder?: number
 }
 
 /** For what nobody told the size of. */
@@ -64,7 +67,7 @@ async function fetchFile(
   places: Places,
   signal: AbortSignal,
 ): Promise<void> {
-  if (await linkStored(ctx.db, file)) return
+  if (places.holder === undefined && (await linkStored(ctx.db, file))) return
   const expected = {
     size: file.size ?? undefined,
     checksum: file.checksum ?? undefined,
@@ -75,6 +78,7 @@ async function fetchFile(
   await ctx.db.transaction().execute(async (tx) => {
     const blobId = await saveBlob(tx, staged.digests, staged.size)
     await tx.updateTable('file').set({ blob_id: blobId, size: staged.size }).where('id', '=', file.id).execute()
+    if (places.holder !== undefined) await leaseContent(tx, places.holder, [file.contentId])
   })
 }
 

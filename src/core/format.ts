@@ -61,6 +61,8 @@ export interface Format {
     destinations: readonly VersionView[]
     dependencySolving: boolean
   }): Promise<Set<number>>
+  /** Content of one repository must not be had through another: an upstream shows that it has the bytes it names; see core/possession.ts. */
+  readonly keepsApart?: boolean
   /** A version without publication can be served: as files (Pulp's file repositories), or by a protocol of its own that http/ has (the registry). */
   readonly servesVersions?: 'files' | 'protocol'
   /** Endpoints of its own, beyond the generic ones. */

@@ -7,10 +7,10 @@ import { type Lookups, saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
 import { collect, type Found, optionsOf } from './discovery.ts'
 import { fetchFiles, type MissingFile } from './downloads.ts'
-import type { Upstream } from './fetch.ts'
 import type { Format, SyncOptions } from './format.ts'
 import { endLeases } from './leases.ts'
 import { prnOf } from './names.ts'
+import { findProver, findUnproven } from './possession.ts'
 import { insertVerbatimPublication, ownPublication, publishVersion } from './publish.ts'
 import { namesOfWhole } from './references.ts'
 import { takeSlots } from './slots.ts'
@@ -56,8 +56,12 @@ export async function syncRepository(job: Job, { repositoryId, remoteId, setting
 
   try {
     const { wanted, remove } = await choose(job.ctx, format, mode, found.ids, present)
-    if (remote.policy === 'immediate') await downloadMissing(job, upstream, { ...found, ids: wanted }, remote)
     const add = new Set([...wanted].filter((id) => !present.has(id)))
+    const prover = format.keepsApart ? await findProver(ctx.db, job.task.userId) : undefined
+    const wholes = (id: number) => namesOfWhole(ctx.db, id, wanted)
+    const places = { base: remote.url, mirrors: found.mirrors, wholes, ...(prover && { holder: repository.id }) }
+    if (prover) await fetchFiles(job, upstream, await findUnproven(ctx, prover, repository, remote, add), places)
+    if (remote.policy === 'immediate') await fetchFiles(job, upstream, await findMissing(ctx, wanted, remote), places)
     const dropped = await prune(job, format, options, mode, { add, remove, present })
     await commit(job, format, { repository, remote, latest, found, add, remove: [...remove, ...dropped], mode, asked })
   } finally {
@@ -69,15 +73,14 @@ function parseLastSync(json: string | null): { asked: string; version: number; f
   return json ? JSON.parse(json) : undefined
 }
 
-/** Downloads the bytes of found content that are not here yet. What an interrupted sync has fetched is not fetched again. */
-async function downloadMissing(job: Job, upstream: Upstream, { ids, mirrors }: Found, remote: Row<'remote'>): Promise<void> {
+/** Files of this content that are not here yet. What an interrupted sync has fetched is not fetched again. */
+async function findMissing({ db }: Ctx, ids: ReadonlySet<number>, remote: Row<'remote'>): Promise<MissingFile[]> {
   const { rows } = await sql<MissingFile>`
-    select file.id, file.content_id as "contentId", file.path, file.size, file.checksum, source.url from ${idRows(job.ctx.db, ids)} as i
+    select file.id, file.content_id as "contentId", file.path, file.size, file.checksum, source.url from ${idRows(db, ids)} as i
     cross join file
     left join source on source.file_id = file.id and source.remote_id = ${remote.id}
-    where file.content_id = i.id and file.blob_id is null`.execute(job.ctx.db)
-  const wholes = (id: number) => namesOfWhole(job.ctx.db, id, ids)
-  await fetchFiles(job, upstream, rows, { base: remote.url, mirrors, wholes })
+    where file.content_id = i.id and file.blob_id is null`.execute(db)
+  return rows
 }
 
 /** What of the found content the version is to hold, and what of the present goes. An upstream that is kept as it is needs no slots. */

@@ -5,6 +5,10 @@ import { digestOf, types } from '../../../tests/registry-upstream.ts'
 import { addSynced, setUpSync } from '../../../tests/syncing-images.ts'
 import { unitsById } from '../../core/content.ts'
 import { type OnDemand, openOnDemand } from '../../core/on-demand.ts'
+import { addRole, removeRole } from '../../core/auth.ts'
+import { prnOf } from '../../core/names.ts'
+import { ensureRoles } from '../../core/roles.ts'
+import { createUser } from '../../core/users.ts'
 import { updateResource } from '../../core/resources.ts'
 import { latestVersion } from '../../core/versions.ts'
 
@@ -458,6 +462,39 @@ forEachDatabase((engine, open) => {
     const good = await addSynced(ctx, registry, 'good/app')
     await good.sync()
     assert.ok((await good.storedBlobs()).includes(layer.digest))
+  })
+
+  test(`${engine}: an upstream that names what it does not have gets nobody what is here for others`, async (t) => {
+    const { registry, sync, ctx, repository } = await setUpSync(t, await open(t), 'secret/app')
+    const layer = registry.addBlob('secret/app', 'a private layer')
+    registry.addImage('secret/app', '1', 'secret', { layers: [layer] })
+    await sync()
+    await ensureRoles(ctx.db, ctx.formats)
+    await createUser(ctx, { username: 'mallory', password: 'a-long-test-password' })
+    const { id: userId } = await ctx.db.selectFrom('user').select('id').executeTakeFirstOrThrow()
+    registry.addImage('evil/app', '1', 'evil', { layers: [layer] })
+    for (const policy of ['immediate', 'on_demand']) {
+      const evil = await addSynced(ctx, registry, 'evil/app', { userId, policy })
+      await assert.rejects(evil.sync(), /v2\/evil\/app\/blobs\/sha256:.* answered 404\. It is part of 1\./)
+      assert.deepEqual(await evil.rows(), [])
+    }
+    // Whoever may see the repository may have it, and so may those whose upstream has it.
+    const prn = prnOf(ctx.formats, 'repository', repository)
+    const role = { role: 'container.containerrepository_viewer', users: ['mallory'] }
+    await addRole(ctx, prn, role)
+    const friend = await addSynced(ctx, registry, 'evil/app', { userId })
+    await friend.sync()
+    assert.ok((await friend.storedBlobs()).includes(layer.digest))
+    await removeRole(ctx, prn, role)
+    registry.image('evil/app').blobs.set(layer.digest, Buffer.from('a private layer'))
+    registry.requests.length = 0
+    const honest = await addSynced(ctx, registry, 'evil/app', { userId })
+    const shown = () => registry.requests.filter((request) => request === `GET /v2/evil/app/blobs/${layer.digest}`).length
+    await ctx.db.deleteFrom('membership').where('repository_id', '=', friend.repository.id).execute()
+    await honest.sync()
+    assert.equal(shown(), 1)
+    await honest.sync()
+    assert.equal(shown(), 1, "what was shown once is the repository's own")
   })
 
   test(`${engine}: an image that is not there is named, and so is one whose name is none`, async (t) => {

@@ -146,6 +146,7 @@ export const container: Format = {
   },
   contentTypes,
   servesVersions: 'protocol',
+  keepsApart: true,
   syncMode: ({ mirror }) => (mirror ? 'mirror' : 'additive'),
   discover,
   discoverOne,
