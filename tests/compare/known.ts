@@ -46,6 +46,7 @@ export const known: readonly Known[] = [
     reason: 'labels can be set on every remote',
   },
   { where: /DELETE \{ns\} \| task\.reserved_resources_record/, reason: 'the same, in another order' },
+  { where: /\| body\.(results\.\d+\.)?listed_manifests\.\d/, reason: 'in the order of the list' },
   { where: /-ns\/guarded/, reason: 'the guard that answers name can be sent back; Pulp finds none by its href' },
   { where: /\/composite\/.* \| body\.(results\.\d+\.)?guards\.\d/, reason: 'Pulp gives the members in no order' },
   { where: new RegExp(`${item}gpgkey: null`), reason: 'our addition: the key that signs the upstream' },
