@@ -46,6 +46,11 @@ export const known: readonly Known[] = [
     reason: 'labels can be set on every remote',
   },
   { where: /DELETE \{ns\} \| task\.reserved_resources_record/, reason: 'the same, in another order' },
+  { where: /body\.base_path\.base_path: "Overlaps with .* where Pulp has "Overlaps with /, reason: 'one of several is named' },
+  {
+    where: /DELETE \{b\} \| task\.reserved_resources_record/,
+    reason: 'all changes of distributions exclude one another',
+  },
   { where: /\| body\.(results\.\d+\.)?listed_manifests\.\d/, reason: 'in the order of the list' },
   { where: /-ns\/guarded/, reason: 'the guard that answers name can be sent back; Pulp finds none by its href' },
   { where: /\/composite\/.* \| body\.(results\.\d+\.)?guards\.\d/, reason: 'Pulp gives the members in no order' },

@@ -271,7 +271,7 @@ forEachDatabase((engine, open) => {
   })
 
   test(`${engine}: what is private is there for those with a role on it or on its namespace, and for nobody else`, async (t) => {
-    const { ctx, call, source, target, tags } = await openWithImages(t, await open(t))
+    const { ctx, call, images, source, target, tags } = await openWithImages(t, await open(t))
     for (const name of ['nobody', 'reader', 'member', 'maker']) await addUser(ctx, name)
     const [distribution] = (await call('GET', distributions)).body.results
     const [tag] = await tags(source.latest_version_href)
@@ -306,6 +306,19 @@ forEachDatabase((engine, open) => {
     const [own] = (await call('GET', `${distributions}?name=maker/x`, undefined, { as: 'maker' })).body.results
     assert.equal((await call('PATCH', own.pulp_href, { base_path: 'dev/y' }, { as: 'maker' })).status, 403)
     assert.equal((await call('PATCH', own.pulp_href, { repository: source.pulp_href }, { as: 'maker' })).status, 403)
+
+    // What a repository has is not told to whoever may not see it, even of content that they see elsewhere.
+    const { repository } = await addPushed(ctx, 'open/app', { one: images.one })
+    await ctx.db.updateTable('distribution').set({ settings: '{}' }).where('repository_id', '=', repository.id).execute()
+    ctx.changes.bump()
+    const count = async (query: string, as: string) =>
+      (await call('GET', `content/container/tags/?${query}`, undefined, { as })).body.count
+    assert.equal(await count(`digest=${images.one.digest}`, 'nobody'), 1)
+    for (const [as, expected] of [
+      ['nobody', 0],
+      ['reader', 3],
+    ] as const)
+      assert.equal(await count(`repository_version=${source.latest_version_href}`, as), expected)
 
     // A private image is copied by nobody who may not see it, by its href either.
     const mine = (await call('POST', repositories, { name: 'mine' })).body.pulp_href

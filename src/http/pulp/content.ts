@@ -18,6 +18,7 @@ import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
 import { onlyByKey, showRows, visibleRows } from './list.ts'
 import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
+import { maySee, repositoryOf } from './permit.ts'
 import type { BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
 import { checkLabels, labelsField } from './settings.ts'
 
@@ -62,7 +63,9 @@ const commonFilters: Filters = {
 /** What of a version's content is meant: as a condition, or for a list as a join that comes in the order of the list. */
 function versionFilter(name: keyof typeof versionFilters): Filter {
   const chosen = (row: VersionRow) =>
-    sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row)}`
+    row.isSeen
+      ? sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row)}`
+      : sql<SqlBool>`false`
   return {
     field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
     async where(value: string, call) {
@@ -80,6 +83,8 @@ function versionFilter(name: keyof typeof versionFilters): Filter {
 interface VersionRow extends Pick<Row<'version'>, 'repository_id' | 'number' | 'counts'> {
   /** The number of the version before it; -1 for the first that is left. */
   before: number
+  /** Whether the caller may see its repository: what that has is not told, even if the caller may see it elsewhere. */
+  isSeen: boolean
 }
 
 /** The version that a filter names. Throws Failure invalid with a bare list, as Pulp does. */
@@ -92,7 +97,11 @@ async function versionNamed(call: Call, value: string): Promise<VersionRow> {
     .select(['repository_id', 'number', 'counts'])
     .where('id', '=', found.id)
     .executeTakeFirstOrThrow()
-  return { ...version, before: (await numberBefore(call.ctx.db, version.repository_id, version.number)) ?? -1 }
+  return {
+    ...version,
+    before: (await numberBefore(call.ctx.db, version.repository_id, version.number)) ?? -1,
+    isSeen: await maySee(call, 'repository', found.type, await repositoryOf(call, found)),
+  }
 }
 
 /** The content of one type. */
