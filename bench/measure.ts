@@ -89,6 +89,23 @@ export async function memory(pid: number): Promise<{ now: number; peak: number }
   return { now: read('VmRSS'), peak: read('VmHWM') }
 }
 
+/** Seconds of CPU that a process has used: what other work on the machine disturbs least. */
+export async function cpuSeconds(pid: number): Promise<number> {
+  return ticksIn(await readFile(`/proc/${pid}/stat`, 'utf8'), 11, 12)
+}
+
+/** Runs a command; seconds of CPU that it used. */
+export async function cpuOf(file: string, args: readonly string[]): Promise<number> {
+  const { stdout } = await execute('sh', ['-c', '"$@" >&2 && cat /proc/$$/stat', 'sh', file, ...args])
+  return ticksIn(stdout, 13, 14)
+}
+
+/** Fields of /proc/PID/stat, counted from the one behind the name. */
+function ticksIn(stat: string, ...fields: number[]): number {
+  const values = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields.reduce((sum, field) => sum + Number(values[field]), 0) / 100
+}
+
 /** Serves one directory that can be exchanged between requests, as an upstream does. */
 export async function serveFiles(
   directory: string,

@@ -2,6 +2,7 @@
 const benchmarks: Record<string, string> = {
   sync: './sync.ts',
   serving: './serving.ts',
+  download: './download.ts',
   promote: './promote.ts',
   start: './start.ts',
   pulp: './pulp.ts',
@@ -12,7 +13,7 @@ const [name = '', ...args] = process.argv.slice(2)
 const file = benchmarks[name]
 if (!file) {
   console.error(
-    `usage: npm run bench -- NAME\n  sync DIR CHANGED_DIR   read, publish and diff a large rpm repository, beside createrepo_c\n  serving                hot and large files, beside nginx\n  promote                200 repositories at once\n  start                  time to ready, idle memory\n  pulp URL               the same calls to a real Pulp (admin/password)\n  soak                   pushes to the registry against garbage collection`,
+    `usage: npm run bench -- NAME\n  sync DIR CHANGED_DIR   read, publish and diff a large rpm repository, beside createrepo_c\n  serving                hot and large files, beside nginx\n  download               one large file, beside curl\n  promote                200 repositories at once\n  start                  time to ready, idle memory\n  pulp URL               the same calls to a real Pulp (admin/password)\n  soak                   pushes to the registry against garbage collection`,
   )
   process.exit(2)
 }

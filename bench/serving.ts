@@ -5,7 +5,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Distribution, Guard, Repository } from '../src/api/resources.ts'
-import { execute, median, report, reportMachine, serveFiles, startServer, temporary } from './measure.ts'
+import { cpuSeconds, execute, median, report, reportMachine, serveFiles, startServer, temporary } from './measure.ts'
 
 const runs = 5
 const basic = (name: string, password: string) => `Authorization: Basic ${Buffer.from(`${name}:${password}`).toString('base64')}`
@@ -46,25 +46,52 @@ export async function bench(): Promise<void> {
   const header = basic('admin', server.password)
   const small: Record<string, number[]> = { nginx: [], open: [], guarded: [] }
   const large: Record<string, number[]> = { nginx: [], open: [] }
+  const cpu: Record<string, number[]> = { nginx: [], open: [], guarded: [], largeNginx: [], largeOpen: [] }
   for (let run = 0; run < runs; run++) {
-    small['nginx']!.push(await requestsPerSecond(`${nginx.url}/small`))
-    small['open']!.push(await requestsPerSecond(`${ours}/small`))
-    small['guarded']!.push(await requestsPerSecond(`${guarded}/small`, header))
-    large['nginx']!.push(await megabytesPerSecond(`${nginx.url}/large`))
-    large['open']!.push(await megabytesPerSecond(`${ours}/large`))
+    for (const [name, pid, url, credentials] of [
+      ['nginx', nginx.pid, `${nginx.url}/small`],
+      ['open', server.pid, `${ours}/small`],
+      ['guarded', server.pid, `${guarded}/small`, header],
+    ] as const) {
+      const before = await cpuSeconds(pid)
+      const { rate, requests } = await requestsPerSecond(url, credentials)
+      small[name]!.push(rate)
+      cpu[name]!.push(((await cpuSeconds(pid)) - before) / requests)
+    }
+    for (const [name, used, pid, url] of [
+      ['nginx', 'largeNginx', nginx.pid, `${nginx.url}/large`],
+      ['open', 'largeOpen', server.pid, `${ours}/large`],
+    ] as const) {
+      const before = await cpuSeconds(pid)
+      for (let time = 0; time < 4; time++) large[name]!.push(await megabytesPerSecond(url))
+      cpu[used]!.push(((await cpuSeconds(pid)) - before) / 4)
+    }
   }
   const ratio = (values: number[], peer: number[]) => `${(median(values) / median(peer)).toFixed(2)}x nginx`
+  const reportCpu = (what: string, values: number[], unit: number, peer?: number[]) =>
+    report(
+      `  CPU, ${what}`,
+      values.map((value) => value * unit),
+      unit === 1e6 ? 'µs' : 'ms',
+      peer && `${(median(peer) / median(values)).toFixed(2)}x nginx`,
+    )
   report('4 KiB file, nginx with one worker', small['nginx']!, 'req/s')
   report('4 KiB file, Signalbox', small['open']!, 'req/s', ratio(small['open']!, small['nginx']!))
   report('4 KiB file, Signalbox, guard and Basic', small['guarded']!, 'req/s', ratio(small['guarded']!, small['nginx']!))
+  reportCpu('nginx', cpu['nginx']!, 1e6)
+  reportCpu('Signalbox', cpu['open']!, 1e6, cpu['nginx'])
+  reportCpu('Signalbox, guard and Basic', cpu['guarded']!, 1e6, cpu['nginx'])
   report('256 MiB file, nginx', large['nginx']!, 'MB/s')
   report('256 MiB file, Signalbox', large['open']!, 'MB/s', ratio(large['open']!, large['nginx']!))
+  reportCpu('nginx', cpu['largeNginx']!, 1e3)
+  reportCpu('Signalbox', cpu['largeOpen']!, 1e3, cpu['largeNginx'])
 }
 
-async function requestsPerSecond(url: string, header?: string): Promise<number> {
+async function requestsPerSecond(url: string, header?: string): Promise<{ rate: number; requests: number }> {
   const { stdout } = await execute('wrk', ['-t1', '-c16', '-d3s', ...(header ? ['-H', header] : []), url])
   if (/Non-2xx/.test(stdout)) throw new Error(`${url} did not answer 200:\n${stdout}`)
-  return Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)![1])
+  const number = (pattern: RegExp) => Number(pattern.exec(stdout)![1])
+  return { rate: number(/Requests\/sec:\s+([\d.]+)/), requests: number(/(\d+) requests in/) }
 }
 
 async function megabytesPerSecond(url: string): Promise<number> {
@@ -72,21 +99,22 @@ async function megabytesPerSecond(url: string): Promise<number> {
   return Number(stdout) / 1e6
 }
 
-async function startNginx(directory: string, root: string): Promise<{ url: string } & AsyncDisposable> {
+export async function startNginx(directory: string, root: string): Promise<{ url: string; pid: number } & AsyncDisposable> {
   const port = await freePort()
   const temp = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${directory}/nginx-${name};`)
     .join(' ')
   await writeFile(
     join(directory, 'nginx.conf'),
-    `daemon off; worker_processes 1; pid ${directory}/nginx.pid; error_log ${directory}/nginx.log; ${process.getuid?.() === 0 ? 'user root;' : ''}
+    `daemon off; master_process off; worker_processes 1; pid ${directory}/nginx.pid; error_log ${directory}/nginx.log; ${process.getuid?.() === 0 ? 'user root;' : ''}
 events { worker_connections 256; }
-http { access_log off; sendfile on; keepalive_requests 1000000; ${temp} server { listen 127.0.0.1:${port}; root ${root}; } }\n`,
+http { access_log off; sendfile on; keepalive_requests 1000000; ${temp} server { listen 127.0.0.1:${port}; root ${root}; location /limited/ { alias ${root}/; limit_rate 100m; } } }\n`,
   )
   const child = spawn('/usr/sbin/nginx', ['-e', `${directory}/nginx.log`, '-c', `${directory}/nginx.conf`], { stdio: 'inherit' })
   await sleep(300)
   return {
     url: `http://127.0.0.1:${port}`,
+    pid: child.pid!,
     async [Symbol.asyncDispose]() {
       child.kill('SIGTERM')
       await new Promise((resolve) => child.once('exit', resolve))

@@ -1,13 +1,25 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Publication, Remote, Repository } from '../src/api/resources.ts'
-import { execute, median, memory, report, reportMachine, seconds, serveFiles, startServer, temporary } from './measure.ts'
+import {
+  cpuOf,
+  cpuSeconds,
+  execute,
+  median,
+  memory,
+  report,
+  reportMachine,
+  seconds,
+  serveFiles,
+  startServer,
+  temporary,
+} from './measure.ts'
 
 /**
  * Reads the metadata of a large rpm repository (DIR; CHANGED is a slightly different state of it), on demand, and publishes it.
  * Beside it, createrepo_c's mergerepo_c reads and writes the same metadata.
  */
-export async function bench([full, changed, times = '3']: readonly string[]): Promise<void> {
+export async function bench([full, changed, runs = '3']: readonly string[]): Promise<void> {
   if (!full || !changed) throw new Error('usage: npm run bench -- sync DIR CHANGED_DIR [RUNS]')
   reportMachine()
   await using work = await temporary()
@@ -20,8 +32,13 @@ export async function bench([full, changed, times = '3']: readonly string[]): Pr
   const republish: number[] = []
   const peak: number[] = []
   const reference: number[] = []
+  const firstCpu: number[] = []
+  const publishCpu: number[] = []
+  const partlyCpu: number[] = []
+  const republishCpu: number[] = []
+  const referenceCpu: number[] = []
 
-  for (let run = 0; run < Number(times); run++) {
+  for (let run = 0; run < Number(runs); run++) {
     await using server = await startServer(join(work.path, `run-${run}`))
     const { api } = server
     upstream.directory = full
@@ -30,45 +47,42 @@ export async function bench([full, changed, times = '3']: readonly string[]): Pr
     const sync = () => api.act(`${repository.pulp_href}sync/`, { sync_policy: 'mirror_content_only' })
     const publishing = () => api.create<Publication>('publications/rpm/rpm/', { repository: repository.pulp_href })
 
-    first.push(await seconds(sync))
+    const measured = async (act: () => Promise<unknown>, wall: number[], cpu: number[]) => {
+      const before = await cpuSeconds(server.pid)
+      wall.push(await seconds(act))
+      cpu.push((await cpuSeconds(server.pid)) - before)
+    }
+    await measured(sync, first, firstCpu)
     const before = upstream.requests
     unchanged.push(await seconds(sync))
     requests.push(upstream.requests - before)
-    publish.push(await seconds(publishing))
+    await measured(publishing, publish, publishCpu)
     upstream.directory = changed
-    partly.push(await seconds(sync))
-    republish.push(await seconds(publishing))
+    await measured(sync, partly, partlyCpu)
+    await measured(publishing, republish, republishCpu)
     peak.push((await memory(server.pid)).peak)
 
     const out = join(work.path, `merged-${run}`)
     await mkdir(join(work.path, 'empty'), { recursive: true })
     await execute('createrepo_c', ['--quiet', join(work.path, 'empty')])
+    const sources = [full, join(work.path, 'empty')].flatMap((path) => ['-r', `file://${path}`])
     reference.push(
-      await seconds(() =>
-        execute('mergerepo_c', [
-          '--no-database',
-          '--compress-type=gz',
-          '-r',
-          `file://${full}`,
-          '-r',
-          `file://${join(work.path, 'empty')}`,
-          '-o',
-          out,
-        ]),
+      await seconds(async () =>
+        referenceCpu.push(await cpuOf('mergerepo_c', ['--no-database', '--compress-type=gz', ...sources, '-o', out])),
       ),
     )
   }
-  report('first sync, on demand', first, 's', `${(median(reference) / median(first)).toFixed(1)}x createrepo_c`)
+  const times = (values: number[], peer: number[]) => `${(median(peer) / median(values)).toFixed(1)}x createrepo_c`
+  report('first sync, on demand', first, 's', times(first, reference))
+  report('  CPU', firstCpu, 's', times(firstCpu, referenceCpu))
   report('unchanged', unchanged, 's', `${median(requests)} requests upstream`)
   report('publish', publish, 's')
+  report('  CPU', publishCpu, 's')
   report('sync of a changed upstream', partly, 's')
+  report('  CPU', partlyCpu, 's')
   report('publish after that', republish, 's')
-  report(
-    'first sync and publish',
-    first.map((value, index) => value + publish[index]!),
-    's',
-    `${(median(reference) / (median(first) + median(publish))).toFixed(1)}x createrepo_c`,
-  )
+  report('  CPU', republishCpu, 's')
   report('createrepo_c: read and write the same', reference, 's')
+  report('  CPU', referenceCpu, 's')
   report('peak memory of the server', peak, 'MB')
 }
