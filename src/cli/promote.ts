@@ -69,7 +69,7 @@ function render(io: Io, plan: LinePromotion, { dry, seconds, file }: { dry: bool
   const notes = notPinned(unpinned.repositories, unpinned.images)
     .map((name) => `  ${sign(io, 'waiting')} ${name} not pinned in ${file}: left as it is\n`)
     .join('')
-  const thereInWords = countedInWords(there.length, images.there.length)
+  const thereInWords = countedInWords(there.length, imagesIn(images.there))
   if (isNothing(change)) return `${notes}Nothing to do: ${thereInWords} of line ${line} at ${stage} already.\n`
   const already = there.length + images.there.length > 0 ? ` (${thereInWords} already there)` : ''
   const table = renderTable(
@@ -80,9 +80,14 @@ function render(io: Io, plan: LinePromotion, { dry, seconds, file }: { dry: bool
     ],
     { indent: '  ' },
   )
-  const what = countedInWords(change.snapshots.length, new Set([...change.move, ...change.untag].map(({ image }) => image)).size)
+  const what = countedInWords(change.snapshots.length, imagesIn([...change.move, ...change.untag]))
   if (dry) return `${table}${notes}${what}${already} would be promoted to ${stage}.\n`
   return `${table}${notes}${sign(io, 'good')} ${what} → ${stage}   ${durationInWords(seconds)}${already}\n`
+}
+
+/** An image counts once, however many tags of it there are. */
+function imagesIn(tags: readonly { readonly image: string }[]): number {
+  return new Set(tags.map(({ image }) => image)).size
 }
 
 /** One line each for a few, one for many. */
