@@ -82,8 +82,12 @@ function render(io: Io, plan: LinePromotion, { dry, seconds, file }: { dry: bool
   )
   const what = countedInWords(change.snapshots.length, imagesIn([...change.move, ...change.untag]))
   if (dry) return `${table}${notes}${what}${already} would be promoted to ${stage}.\n`
-  return `${table}${notes}${sign(io, 'good')} ${what} → ${stage}   ${durationInWords(seconds)}${already}\n`
+  // What is done is in short when it is much: a preview names it all.
+  const shown = table.split('\n').length > longestTable ? '' : table
+  return `${shown}${notes}${sign(io, 'good')} ${what} → ${stage}   ${durationInWords(seconds)}${already}\n`
 }
+
+const longestTable = 40
 
 /** An image counts once, however many tags of it there are. */
 function imagesIn(tags: readonly { readonly image: string }[]): number {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { parseTrain } from './load.ts'
 
@@ -252,6 +253,15 @@ test('a stage without a namespace, one that two have, and images without a secti
     /^train\.yaml:3: lines\.l\.images: the train declares no images\.$/,
   )
   refused(`${start}  a: { container: "https://quay.io/a", path: a }`, /images are declared below "images"/)
+})
+
+test('the trains in the documentation are trains', async () => {
+  for (const page of ['README.md', 'docs/train.md']) {
+    const text = await readFile(new URL(`../../${page}`, import.meta.url), 'utf8')
+    const trains = [...text.matchAll(/```yaml\n(train:[\s\S]*?)```/g)].map(([, each]) => each!)
+    assert.equal(trains.length, 1, page)
+    for (const each of trains) assert.ok(parse(each).images, page)
+  }
 })
 
 test('the password in a refused URL is not repeated', () => {

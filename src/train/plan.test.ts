@@ -207,6 +207,22 @@ test('images get namespaces with roles for groups, and what promotions and syncs
   ])
 })
 
+test('released images are open where the train says so; what is not released never is', () => {
+  const open = parseTrain(
+    't',
+    'train: t\nrepositories:\nimages: { registry: [hello], development: x-dev, release: x, private: false }',
+  )
+  const isOpen = (path: string) =>
+    new Map([[path, { path, href: '/d/', private: false, repository: '/r/', version: null, pushed: false, labels: {} }]])
+  const images = (served: ServerState['images']) =>
+    planApply(open, { ...empty, images: served }, new Map())
+      .steps.filter(({ what }) => what === 'image')
+      .map(inDetail)
+  assert.deepEqual(images(new Map()), ['add image x/hello false'])
+  assert.deepEqual(images(isOpen('x/hello')), [])
+  assert.deepEqual(images(isOpen('x-dev/hello')), ['change image x-dev/hello', 'add image x/hello false'])
+})
+
 test('an image that anyone may pull is made private, who should not hold a role loses it, and what is in the way is told', () => {
   const served = (path: string, more: object) =>
     [

@@ -102,5 +102,19 @@ test('npm start runs two nights and a promotion; a second start finds everything
       assert.match(stdout, /Installed:\s+bell-1\.0-1\.noarch/)
     },
   )
+  await t.test("the README's five minutes release the second night and its image", async () => {
+    const readme = await readFile(fileURLToPath(new URL('../../README.md', import.meta.url)), 'utf8')
+    const minutes = /## Five minutes[\s\S]*?```\n(train=[\s\S]*?)```/.exec(readme)![1]!
+    const script = minutes
+      .replaceAll('var/demo', join(data, 'demo'))
+      .replace(/^train="(.*)"$/m, `train="$1 --data ${data}"`)
+      .replaceAll('http://127.0.0.1:8080', second.url)
+      .replaceAll('bin/signalbox', signalbox)
+    const { stdout } = await run('sh', ['-ec', script])
+    assert.match(stdout, /✓ 1 repository, 1 image → release/)
+    assert.ok(stdout.includes(unreleased!.slice(6)), stdout)
+    assert.deepEqual(await look(second.url, unreleased!), 200)
+    await pull(second.url, 'client', images[1].replace('demo-dev/', 'demo/'))
+  })
   assert.equal(await second.stop(), 0)
 })

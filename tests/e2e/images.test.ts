@@ -189,6 +189,24 @@ forEachDatabase((engine, _, makeDatabase) => {
       await refused(connectRegistry({ url, username: 'nobody', password }).pull('x-other/deep/cron', rocky(t1)))
     })
 
+    await t.test('roles on the two namespaces are enough to promote images, and one of them is not', async () => {
+      await api.create<User>('users/', { username: 'promoter', password })
+      const [guard] = await Array.fromAsync(api.list<{ pulp_href: string }>('contentguards/core/rbac/'))
+      const images = ['cron', 'new'].map((name) => ({ from: 'x-dev/cron', to: `x/${name}`, tag: rocky(t1) }))
+      const promote = () =>
+        connect({ url, username: 'promoter', password }).post('signalbox/promotions/', { guard: guard!.pulp_href, images })
+      const grant = async (name: string, role: string) => {
+        const namespace = await api.find<{ pulp_href: string }>('pulp_container/namespaces/', { name })
+        await api.post(`${namespace!.pulp_href}add_role/`, { role: `container.containernamespace_${role}`, users: ['promoter'] })
+      }
+      await assert.rejects(promote(), { code: 'denied' })
+      await grant('x', 'collaborator')
+      await assert.rejects(promote(), { code: 'denied' })
+      await grant('x-dev', 'consumer')
+      await promote()
+      assert.ok(await api.find<ContainerDistribution>('distributions/container/container/', { name: 'x/new' }))
+    })
+
     await t.test('an image that somebody made public is not promoted to until apply has made it private', async () => {
       const served = await api.find<ContainerDistribution>('distributions/container/container/', { name: 'x/nova-compute' })
       await api.update(served!.pulp_href, { private: false })
