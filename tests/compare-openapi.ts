@@ -49,6 +49,11 @@ const onPurpose: readonly string[] = [
   'Sessions of `login/` have SameSite=Strict; as in Pulp they count for the API, not for content.',
   'A version is published once with the same settings; publishing it again answers with that publication. So it is with checkpoints: the same version is one checkpoint.',
   '`config.repo` of a checkpoint distribution is in each checkpoint, and names its URL.',
+  'Images are signed by nobody here (`sign/` says so: cosign signs, and its signatures are copied and promoted with their images), and built elsewhere (`build_image/`).',
+  'A repository of images can have tags that never change (`immutable_tags`).',
+  'Whoever adds images to a repository, copies them, or lets a distribution serve them, must be allowed to see them. Pulp takes any href.',
+  'A distribution of images in a new namespace needs the right to make namespaces, or one called like the user. Pulp makes it while it checks.',
+  'What is said of an image (OCI referrers) is added and removed with it.',
   'A guard that guards something cannot be deleted. Pulp deletes it, and opens what it guarded.',
   'Reclaiming space leaves the files that other repositories hold, as Pulp says it does.',
   'An on-demand file is verified before its first byte is sent, or, when it is large, before its last.',
@@ -190,7 +195,7 @@ function renderPage({ lacks, leftOut: missing, same }: ReturnType<typeof compare
   const rows = lacks.map(({ where, what }) => `- \`${where}\`: ${what}`)
   return `# Compatibility with Pulp
 
-Made by \`tests/compare-openapi.ts --write\` from the documents of this server and of a Pulp with core 3.81 and rpm 3.30; do not edit it.
+Made by \`tests/compare-openapi.ts --write\` from the documents of this server and of a Pulp with core 3.81, rpm 3.30 and container 2.25; do not edit it.
 
 ${same} operations have everything that Pulp's have: path, id, parameters, and the fields of request and answer.
 

@@ -8,7 +8,6 @@ export const dockerList = 'application/vnd.docker.distribution.manifest.list.v2+
 export const dockerFirst = 'application/vnd.docker.distribution.manifest.v1+json'
 export const dockerFirstSigned = 'application/vnd.docker.distribution.manifest.v1+prettyjws'
 
-export const emptyConfig = 'application/vnd.oci.empty.v1+json'
 const imageConfigs = new Set(['application/vnd.oci.image.config.v1+json', 'application/vnd.docker.container.image.v1+json'])
 
 export const manifestTypes = [ociManifest, ociIndex, dockerManifest, dockerList, dockerFirst, dockerFirstSigned] as const

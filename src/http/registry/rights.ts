@@ -4,7 +4,7 @@ import { prnOf } from '../../core/names.ts'
 import { isAllowedIn, namespaceIn } from '../../core/namespaces.ts'
 
 /*
- * Who may do what with container distributions: for the registry and for the REST API. A right is held on everything, on the distribution,
+ * Who may pull and push what; who may see and change distributions stands in http/pulp/in-namespaces.ts. A right is held on everything, on the distribution,
  * or on the namespace that it lies in. Who has no right on what is private learns nothing of it: what is absent and what is hidden are
  * answered alike.
  */
@@ -30,7 +30,6 @@ const permissions = {
   pullNew: 'container.pull_new_containerdistribution',
   push: 'container.push_containerdistribution',
   add: 'container.add_containerdistribution',
-  view: 'container.view_containerdistribution',
   addNamespace: 'container.add_containernamespace',
 } as const
 
@@ -69,11 +68,6 @@ export function mayPullFast(ctx: Pick<Ctx, 'changes'>, user: User | undefined, g
   if (makerPrn !== undefined) return onObject || undefined
   if (onObject !== false || namespacePrn === undefined) return onObject
   return isAllowedFast(ctx, user, permissions.pull.replace('.', '.namespace_'), namespacePrn)
-}
-
-/** Whether a user may see that a distribution is there, and its settings. */
-export async function mayView(ctx: Ask, user: User | undefined, guarded: Guarded): Promise<boolean> {
-  return !guarded.isPrivate || (user !== undefined && isAllowedIn(ctx, user, permissions.view, guarded.prn, guarded.namespacePrn))
 }
 
 /** Whether a user may push to a distribution, and delete from it. */
