@@ -74,6 +74,15 @@ export async function cannotInstall(): Promise<string | false> {
   return missing('dnf', 'rpmbuild', 'rpmsign', 'createrepo_c', 'modifyrepo_c', 'gpg', 'nginx')
 }
 
+/** Why the system calls of a process cannot be watched here. */
+export async function cannotTrace(): Promise<string | false> {
+  if (process.platform !== 'linux') return 'strace is of Linux'
+  const none = await missing('strace')
+  if (none) return none
+  const { code } = await run('strace', ['-o', '/dev/null', 'true'], { mayFail: true })
+  return code === 0 ? false : 'strace may not trace here'
+}
+
 /** What ends with the whole test file, the last first. To be opened at the top of the file: hooks cannot add hooks. */
 export function openFileScope(): Scope {
   const cleanings: (() => Promise<void> | void)[] = []
