@@ -230,3 +230,25 @@ function makeCertificate(t: TestContext): { cert: string; key: string } | undefi
   const read = (name: string) => readFileSync(join(directory, name), 'utf8')
   return { cert: read('cert.pem'), key: read('key.pem') }
 }
+
+test('when one request is told to wait, those to the same origin wait as well', async (t) => {
+  let until = 0
+  let early = 0
+  const refused = Promise.withResolvers<void>()
+  const server = await start(t, ({ path }, response) => {
+    if (until === 0 && path === '/first') {
+      until = performance.now() + 1000
+      refused.resolve()
+      return response.writeHead(429, { 'retry-after': '1' }).end()
+    }
+    // A timer may be early by a little.
+    if (performance.now() < until - 20) early++
+    response.end('in')
+  })
+  const upstream = await open(t, { url: server.origin, retries: 1 })
+  const first = text(upstream, '/first')
+  await refused.promise
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  assert.deepEqual(await Promise.all([first, text(upstream, '/second'), text(upstream, '/third')]), ['in', 'in', 'in'])
+  assert.equal(early, 0)
+})

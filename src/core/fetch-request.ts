@@ -1,11 +1,12 @@
 import { isIP } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { Agent, buildConnector, type Dispatcher, ProxyAgent, request } from 'undici'
 import { Failure } from '../lib/failure.ts'
 import type { Access } from './fetch.ts'
 import { type AddressRule, openLookup } from './fetch-addresses.ts'
 import { openTokens } from './fetch-bearer.ts'
-import { showUrl, Trouble, troubleOf } from './fetch-trouble.ts'
+import { showUrl, Trouble, troubleOf, troubleOfStatus } from './fetch-trouble.ts'
 import type { Throttle } from './throttle.ts'
 
 export type Response = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers' | 'body'>
@@ -37,6 +38,9 @@ export function openRequester(
   const secret = { ...open, ...credentials(access, home), ...configured(access) }
   const idle = 1000 * (access.readTimeout ?? defaultReadTimeout)
 
+  /** Until when an origin wants no requests: what it told one download counts for all. */
+  const rests = new Map<string, number>()
+
   async function send(
     url: URL,
     headers: Record<string, string>,
@@ -46,7 +50,13 @@ export function openRequester(
     await throttle.pace(signal)
     checkHost(rule, url)
     if (proxy) checkHost(rule, proxy)
-    return request(withoutCredentials(url), { method, dispatcher, headers, signal, headersTimeout: idle, bodyTimeout: idle })
+    const rest = (rests.get(url.origin) ?? 0) - performance.now()
+    if (rest > 0) await sleep(rest, undefined, { signal })
+    const options = { method, dispatcher, headers, signal, headersTimeout: idle, bodyTimeout: idle }
+    const response = await request(withoutCredentials(url), options)
+    const { wait } = troubleOfStatus(response.statusCode, response.headers['retry-after'])
+    if (wait > 0) rests.set(url.origin, performance.now() + wait)
+    return response
   }
 
   const tokens = openTokens({

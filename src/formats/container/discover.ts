@@ -21,17 +21,20 @@ import { openTagFilter, type TagChoice } from './tag-filter.ts'
  */
 
 const batchSize = 100
+const unreadSignatures =
+  'Signatures of a sigstore are not read, so they cannot decide what is signed: signed_only counts those of cosign and notation in the registry.'
 
 /** Reads one image (repository) of a registry, with all that the remote's patterns choose of its tags. See Format.discover. */
 export async function* discover(upstream: Upstream, options: SyncOptions): AsyncGenerator<Discovered> {
   const { settings, remote, signal, progress } = options
+  const signedOnly = settings['signed_only'] === true
+  if (signedOnly && remote['sigstore']) throw new Failure('invalid', unreadSignatures, { field: 'signed_only' })
   const source = openImageSource(upstream, imageOf(upstream, remote), signal)
   progress.report('sync.downloading.tag_list', 'Downloading tag list', { total: 1, done: 0 })
   const listed = await source.tags()
   progress.report('sync.downloading.tag_list', 'Downloading tag list', { done: 1, finished: true })
 
   const choice = openTagFilter({ include: textsOf(remote['include_tags']), exclude: textsOf(remote['exclude_tags']) })
-  const signedOnly = settings['signed_only'] === true
   await using reader = openImageReader(source, options)
   const search: Search = { source, reader, choice, signedOnly, companions: companionsOf(listed), options }
   // With signed_only, what is about an image comes with it or not at all.

@@ -41,6 +41,7 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
   const path = name.split('/').map(encodeURIComponent).join('/')
   const at = (rest: string) => new URL(`/v2/${path}/${rest}`, upstream.access.url)
   let hasReferrers: boolean | undefined
+  let firstAsked: Promise<unknown> | undefined
 
   /** The pages of a list, each named by the Link of the one before. */
   async function* pages(start: URL, accept: string) {
@@ -98,8 +99,17 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
     return { digest, bytes, manifest: parsed }
   }
 
+  /** The first question shows whether there is an answer at all: those that come meanwhile wait for it. */
   async function referrers(digest: string): Promise<readonly Descriptor[] | undefined> {
+    const first = firstAsked
+    if (first) await first.catch(() => {})
     if (hasReferrers === false) return undefined
+    const asked = askReferrers(digest)
+    firstAsked ??= asked
+    return asked
+  }
+
+  async function askReferrers(digest: string): Promise<readonly Descriptor[] | undefined> {
     const found: Descriptor[] = []
     try {
       for await (const bytes of pages(at(`referrers/${digest}`), ociIndex)) {
