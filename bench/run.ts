@@ -5,6 +5,7 @@ const benchmarks: Record<string, string> = {
   download: './download.ts',
   promote: './promote.ts',
   start: './start.ts',
+  registry: './registry.ts',
   pulp: './pulp.ts',
   soak: './soak.ts',
 }
@@ -13,7 +14,17 @@ const [name = '', ...args] = process.argv.slice(2)
 const file = benchmarks[name]
 if (!file) {
   console.error(
-    `usage: npm run bench -- NAME\n  sync DIR CHANGED_DIR   read, publish and diff a large rpm repository, beside createrepo_c\n  serving                hot and large files, beside nginx\n  download               one large file, beside curl\n  promote                200 repositories at once\n  start                  time to ready, idle memory\n  pulp URL               the same calls to a real Pulp (admin/password)\n  soak                   pushes to the registry against garbage collection`,
+    [
+      'usage: npm run bench -- NAME',
+      '  sync DIR CHANGED_DIR   read, publish and diff a large rpm repository, beside createrepo_c',
+      '  serving                hot and large files, beside nginx',
+      '  download               one large file, beside curl',
+      '  promote                200 repositories at once',
+      '  start                  time to ready, idle memory',
+      '  registry [WHAT...]     pushes and pulls of images (large, small, pushes, tags), beside distribution 3 and docker-registry',
+      '  pulp URL               the same calls to a real Pulp (admin/password)',
+      '  soak                   pushes to the registry against garbage collection',
+    ].join('\n'),
   )
   process.exit(2)
 }
