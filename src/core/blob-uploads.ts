@@ -1,7 +1,7 @@
 import { type Micros, now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import type { Row } from '../store/schema.ts'
-import type { Db } from '../store/database.ts'
+import { changeLightly, type Db } from '../store/database.ts'
 import type { Ctx } from './ctx.ts'
 
 /*
@@ -13,10 +13,11 @@ const hour: Micros = 3_600_000_000
 /** How long a client may let an upload rest. */
 const patience = 7 * 24 * hour
 
+/** After a power cut it may be unknown: its client begins another one then. */
 export async function beginBlobUpload(db: Db, repositoryId: number, userId: number | null): Promise<Row<'blob_upload'>> {
   const at = now()
   const row = { uuid: newUuid(), repository_id: repositoryId, user_id: userId, created: at, updated: at }
-  await db.insertInto('blob_upload').values(row).execute()
+  await changeLightly(db, (light) => light.insertInto('blob_upload').values(row).execute())
   return row
 }
 

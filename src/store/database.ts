@@ -30,6 +30,26 @@ export function engineOf(db: Db): Engine {
   return db.getExecutor().adapter.supportsTransactionalDdl ? 'postgres' : 'sqlite'
 }
 
+/**
+ * Does what must survive the end of this process, but not a power cut: it does not wait for the disk. A later change that does wait takes
+ * it along.
+ */
+export async function changeLightly<T>(db: Db, act: (db: Db) => Promise<T>): Promise<T> {
+  if (engineOf(db) === 'postgres')
+    return db.transaction().execute(async (tx) => {
+      await sql`set local synchronous_commit = off`.execute(tx)
+      return act(tx)
+    })
+  return db.connection().execute(async (one) => {
+    await sql`pragma synchronous = normal`.execute(one)
+    try {
+      return await act(one)
+    } finally {
+      await sql`pragma synchronous = full`.execute(one)
+    }
+  })
+}
+
 /** A string member of a JSON column, the same expression that the indexes of declared columns use. Null when it is absent. */
 export function jsonText(db: Db, column: string, key: string): RawBuilder<string | null> {
   return engineOf(db) === 'postgres'
