@@ -31,6 +31,7 @@ export interface ActionArgs {
 export async function actOnRepository(job: Job, args: ActionArgs): Promise<void> {
   const { ctx } = job
   const { version, made } = await ctx.db.transaction().execute(async (tx) => {
+    await job.hold(tx)
     const repository = await lockRepository(tx, args.repositoryId)
     const change = await planChange(ctx.formats, tx, repository, args)
     const latest = await latestVersion(tx, repository.id)

@@ -3,6 +3,8 @@ import { test, type TestContext } from 'node:test'
 import { forEachDatabase } from '../../../tests/databases.ts'
 import { addPushed, makeImage, makeIndex, putImages, repositoryId } from '../../../tests/images.ts'
 import { addUser, openPulp, work } from '../../../tests/pulp.ts'
+import { claimTask, runTask } from '../../core/run-tasks.ts'
+import { cancelTask } from '../../core/tasks.ts'
 import type { Db } from '../../store/database.ts'
 
 const repositories = 'repositories/container/container/'
@@ -214,6 +216,16 @@ forEachDatabase((engine, open) => {
     const unsigned = await call('POST', `${href}remove_signatures/`, { signed_with_key_id: 'AB' })
     assert.equal(unsigned.status, 400)
     assert.match((await call('POST', `${href}sign/`, {})).body.manifest_signing_service[0], /signing_service is not set.*cosign/)
+  })
+
+  test(`${engine}: a task that was canceled while it ran changes no repository`, async (t) => {
+    const { ctx, call, source, target } = await openWithImages(t, await open(t))
+    const started = await call('POST', `${target.pulp_href}copy_tags/`, { source_repository: source.pulp_href })
+    const { task } = (await claimTask(ctx.db, null))!
+    await cancelTask(ctx, task.id)
+    await runTask(ctx, task)
+    assert.notEqual((await call('GET', started.body.task)).body.state, 'completed')
+    assert.equal((await call('GET', target.pulp_href)).body.latest_version_href, `${target.pulp_href}versions/0/`)
   })
 
   test(`${engine}: a tag that is immutable is neither moved nor removed`, async (t) => {
