@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { runCli } from '../../tests/command-line.ts'
 import { commands } from './index.ts'
@@ -66,7 +66,10 @@ test('a mistake in the train is told with file and line', async (t) => {
 })
 
 test('a server that cannot be reached is exit code 4', async (t) => {
-  const words = ['--config', await trainFile(t), '--server', 'http://127.0.0.1:9']
+  const config = await trainFile(t)
+  await mkdir(join(dirname(config), 'pins'))
+  await writeFile(join(dirname(config), 'pins/demo.yaml'), 'repositories:\n  bells: 20261101T000000\n')
+  const words = ['--config', config, '--server', 'http://127.0.0.1:9']
   for (const command of ['status', 'apply', 'sync', 'pin', 'promote']) {
     const { code, err } = await runCli([command, ...words], { SIGNALBOX_PASSWORD: 'x' })
     assert.equal(code, 4, command)

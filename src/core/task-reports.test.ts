@@ -50,6 +50,6 @@ forEachDatabase((engine, open) => {
       .selectFrom('task_progress')
       .select(({ fn }) => fn.sum<number>('done').as('done'))
       .executeTakeFirstOrThrow()
-    assert.equal(done, made.length)
+    assert.equal(Number(done), made.length)
   })
 })
