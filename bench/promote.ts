@@ -1,11 +1,18 @@
 import { join } from 'node:path'
+import { connectRegistry } from '../src/api/registry.ts'
 import type { Distribution, Entity, Guard, Repository } from '../src/api/resources.ts'
+import { makeDemoImage } from '../src/cli/demo-image.ts'
+import { forEach } from '../src/lib/for-each.ts'
 import { report, reportMachine, type Running, seconds, startServer, temporary } from './measure.ts'
 
 const repositories = 200
+const images = 150
 const runs = 5
 
-/** Re-guards 200 distributions in one transaction, and, for comparison, one after another as a train without that has to. */
+/**
+ * Re-guards 200 distributions in one transaction, and, for comparison, one after another as a train without that has to; then 150 images
+ * of two platforms with them.
+ */
 export async function bench(): Promise<void> {
   reportMachine()
   await using work = await temporary()
@@ -45,9 +52,23 @@ export async function bench(): Promise<void> {
     )
     await api.post(promotions, { distributions: hrefs, guard: development.pulp_href })
   }
+  const registry = connectRegistry({ url: server.url, username: 'admin', password: server.password })
+  const withImages: number[] = []
+  for (let run = 0; run <= runs; run++) {
+    // Each run is another build of every image, and the first makes what it is promoted to.
+    const tag = `v${run}`
+    await forEach(Array(images).keys(), 4, async (index) => {
+      await registry.push(`dev/i${index}`, tag, makeDemoImage(`${index} ${tag}`, '2026-11-01T02:00:00Z'))
+    })
+    const moves = Array.from({ length: images }, (_, index) => ({ from: `dev/i${index}`, to: `rel/i${index}`, tag }))
+    withImages.push(await seconds(() => api.post(promotions, { distributions: hrefs, guard: release.pulp_href, images: moves })))
+    await api.post(promotions, { distributions: hrefs, guard: development.pulp_href })
+  }
+  const [first = 0, ...later] = withImages
   report(`create ${repositories} repositories and distributions`, [creating], 's')
   report(`promote ${repositories}, one transaction`, together, 's')
   report(`promote ${repositories}, one request each`, apart, 's')
+  report(`promote ${repositories} and ${images} images, one transaction`, later, 's', `first time: ${first.toFixed(2)} s`)
 }
 
 async function upload({ url, password }: Running): Promise<string> {

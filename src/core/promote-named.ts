@@ -145,9 +145,13 @@ export async function promoteNamed(tx: Tx, formats: Ctx['formats'], promotion: N
     groups.map(({ to }) => served.get(to)!),
     promotion,
   )
+  const lacking = await findLacking(
+    tx,
+    groups.map(({ to, all }) => ({ all, repositoryId: served.get(to)!.repository.id })),
+  )
   // Always in the same order: two promotions at a time must not wait for one another.
-  for (const { to, all } of groups.toSorted((a, b) => served.get(a.to)!.repository.id - served.get(b.to)!.repository.id))
-    await commitVersion(tx, { repositoryId: served.get(to)!.repository.id, add: all, remove: [] })
+  for (const { all, repositoryId } of lacking.toSorted((a, b) => a.repositoryId - b.repositoryId))
+    await commitVersion(tx, { repositoryId, add: all, remove: [] })
   return found.map(({ copy: { to, name }, unit }, index) => ({ to, name, key: unit.key, changed: before[index]?.id !== unit.id }))
 }
 
@@ -307,6 +311,21 @@ async function refuseIncomplete(db: Db, groups: readonly Group[], served: Readon
   for (const { id, path } of rows)
     problems.push(`${owner.get(id)!.from}:${owner.get(id)!.names.join(', ')} is not complete: the bytes of ${path} are not here.`)
   refuseAny(problems)
+}
+
+/** Those that lack something of what they are to have: most images stay what they are from one promotion to the next. */
+async function findLacking<T extends { all: readonly number[]; repositoryId: number }>(
+  db: Db,
+  wanted: readonly T[],
+): Promise<T[]> {
+  const units = wanted.flatMap(({ all, repositoryId }, at) => all.map((id) => ({ at, id, repository_id: repositoryId })))
+  const table = jsonRows(db, units, { at: 'bigint', id: 'bigint', repository_id: 'bigint' })
+  const { rows } = await sql<{ at: number }>`
+    select distinct i.at from ${table} as i where not exists (
+      select 1 from membership m where m.repository_id = i.repository_id and m.content_id = i.id and m.removed_in is null)`.execute(
+    db,
+  )
+  return rows.map(({ at }) => wanted[at]!)
 }
 
 /** A repository and a distribution for what has none yet. Nobody may read it who could not read what lies beside it. */
