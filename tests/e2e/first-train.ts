@@ -73,6 +73,8 @@ export async function runFirstTrain(
       guard: release.pulp_href,
       promoted: 1,
       unchanged: 0,
+      images: [],
+      untagged: 0,
     })
     for (const { base_path } of others)
       assert.equal((await getContent(server, `${base_path}/repodata/repomd.xml`, { as: client })).status, 403)
