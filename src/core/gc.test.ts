@@ -122,6 +122,22 @@ forEachDatabase((engine, _open, make) => {
       ).n,
     )
 
+  test(`${engine}: bytes that were stored again stay, however late their row is made`, async (t) => {
+    const ctx = await open(t)
+    const { sha256: digest } = await store(ctx, 'again')
+    await ctx.db
+      .updateTable('blob')
+      .set({ touched: now() - hour })
+      .execute()
+    await using staged = await ctx.blobs.stage(chunks('again'))
+    await staged.keep()
+    // Meanwhile, before the row is made anew, all of a collection.
+    const { state, done } = await run(ctx, 'orphans', { protectionTime: 0 })
+    assert.deepEqual([state, done['clean-up.artifacts']], ['completed', 1])
+    await saveBlob(ctx.db, staged.digests, staged.size)
+    assert.equal(await ctx.blobs.size(digest), 5)
+  })
+
   test(`${engine}: what is in no version goes, with its files, pack and bytes; what is in one stays`, async (t) => {
     const ctx = await open(t)
     const [kept, lost, alone, shared] = [

@@ -14,8 +14,8 @@ import { type Job, unfinishedStates } from './tasks.ts'
  *
  *   row:    touched before the cutoff, and still unused in the transaction that deletes it.
  *           Whoever finds a row useful touches it first, or refers to it in the same transaction.
- *   bytes:  a moment later, when there still is no row, and unless they were stored again since the cutoff (BlobStore.delete).
- *           Whoever stores bytes makes their row right after: within that moment, or as part of a task, which the cutoff heeds.
+ *   bytes:  a moment later, when there still is no row, and unless they were stored again since the cutoff or since their row was last
+ *           touched (BlobStore.delete): whoever stored them is about to make their row, however long that takes.
  */
 
 const minute: Micros = 60_000_000
@@ -153,44 +153,54 @@ export async function deleteBlobs(
   signal: AbortSignal,
   tell: (count: number) => void,
 ): Promise<void> {
-  const digests: string[] = []
+  const gone: Gone[] = []
   try {
     await inBatches(ids, async (batch) => {
       signal.throwIfAborted()
-      const before = digests.length
-      await oneByOneIfReferenced(batch, async (some) => digests.push(...(await deleteBlobRows(ctx.db, some, cutoff))))
-      tell(digests.length - before)
+      const before = gone.length
+      await oneByOneIfReferenced(batch, async (some) => gone.push(...(await deleteBlobRows(ctx.db, some, cutoff))))
+      tell(gone.length - before)
     })
   } finally {
     // What has lost its row loses its bytes too, even when the task is canceled: nobody would find them again soon.
-    if (digests.length > 0) await sleep(moment)
-    await inBatches(digests, (batch) => deleteBytes(ctx, batch, cutoff))
+    if (gone.length > 0) await sleep(moment)
+    await inBatches(gone, (batch) => deleteBytes(ctx, batch))
   }
 }
 
-async function deleteBlobRows(db: Db, ids: readonly number[], cutoff: Micros): Promise<string[]> {
+/** Bytes that have no row any more, or never had one. They stay if they were stored again since. */
+interface Gone {
+  sha256: string
+  since: Micros
+}
+
+async function deleteBlobRows(db: Db, ids: readonly number[], cutoff: Micros): Promise<Gone[]> {
   const gone = await db.transaction().execute(async (tx) =>
     tx
       .deleteFrom('blob')
       .where('id', 'in', these(tx, await lockUnused(tx, 'blob', ids)))
       .where(({ eb, not }) => eb.and([eb('touched', '<', cutoff), not(isUsed)]))
-      .returning('sha256')
+      .returning(['sha256', 'touched'])
       .execute(),
   )
-  return gone.map(({ sha256 }) => sha256)
+  // An upload's own name goes a moment after its row was made, which the time of the file shows.
+  return gone.map(({ sha256, touched }) => ({ sha256, since: Math.min(cutoff, touched + moment * 1000) }))
 }
 
 /** Deletes the bytes of those of these digests that have no row. Returns how many. */
-async function deleteBytes(ctx: Ctx, digests: readonly string[], cutoff: Micros): Promise<number> {
+async function deleteBytes(ctx: Ctx, all: readonly Gone[]): Promise<number> {
+  const digests = all.map(({ sha256 }) => sha256)
   const { rows } = await sql<{ sha256: string }>`
     select b.sha256 from ${textRows(ctx.db, digests)} as k cross join blob b where b.sha256 = k.text`.execute(ctx.db)
   const known = new Set(rows.map(({ sha256 }) => sha256))
-  const gone = digests.filter((sha256) => !known.has(sha256))
-  // Files have the time of the system's clock, rows that of a clock which nobody sets while the process runs.
-  const unlessUsedSince = new Date(Date.now() - (now() - cutoff) / 1000)
+  const gone = all.filter(({ sha256 }) => !known.has(sha256))
   const waiting = gone.values()
   const unlink = async () => {
-    for (const sha256 of waiting) await ctx.blobs.delete(sha256, { unlessUsedSince })
+    for (const { sha256, since } of waiting) {
+      // Files have the time of the system's clock, rows that of a clock which nobody sets while the process runs.
+      const unlessUsedSince = new Date(Date.now() - (now() - since) / 1000)
+      await ctx.blobs.delete(sha256, { unlessUsedSince })
+    }
   }
   await Promise.all(Array.from({ length: unlinkedAtOnce }, unlink))
   return gone.length
@@ -199,14 +209,14 @@ async function deleteBytes(ctx: Ctx, digests: readonly string[], cutoff: Micros)
 /** Deletes bytes that have no row: a crash came between the two. Returns how many it found. */
 export async function deleteStrays(ctx: Ctx, cutoff: Micros, signal: AbortSignal): Promise<number> {
   let count = 0
-  let batch: string[] = []
+  let batch: Gone[] = []
   for await (const sha256 of ctx.blobs.list()) {
-    if (batch.push(sha256) < scanned) continue
+    if (batch.push({ sha256, since: cutoff }) < scanned) continue
     signal.throwIfAborted()
-    count += await deleteBytes(ctx, batch, cutoff)
+    count += await deleteBytes(ctx, batch)
     batch = []
   }
-  return count + (await deleteBytes(ctx, batch, cutoff))
+  return count + (await deleteBytes(ctx, batch))
 }
 
 /** On PostgreSQL somebody may refer to a row between our look and our delete: then that row stays and the others go. */
