@@ -12,6 +12,8 @@ export const registryRoot = '/v2/'
 
 /** https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints */
 export function parseTarget(url: string): { target: Target; query: URLSearchParams } {
+  // Nothing is called so, and PostgreSQL takes no such text.
+  if (url.includes('%00')) return { target: { kind: 'unknown' }, query: new URLSearchParams() }
   const mark = url.indexOf('?')
   const query = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1))
   const path = decodePath(mark < 0 ? url : url.slice(0, mark))

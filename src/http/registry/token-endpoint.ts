@@ -90,7 +90,7 @@ async function grant(desk: TokenDesk, user: User | undefined, scopes: readonly s
   for (const scope of asked) {
     // Names may have colons (of a port), actions not.
     const match = /^([a-z]+)(?:\([^)]*\))?:(.+):([^:]*)$/.exec(scope)
-    if (!match) continue
+    if (!match || scope.includes('\0')) continue
     const [, type = '', name = '', actions = ''] = match
     granted.push({ type, name, actions: await grantOne(desk, user, type, name, new Set(actions.split(','))) })
   }
