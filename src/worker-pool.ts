@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import type { Logger } from 'pino'
 import type { TaskEnd, TaskRunner } from './core/ctx.ts'
-import { abandonTasks, stoppedMessage } from './core/run-tasks.ts'
+import { abandonTasks, stoppedMessage } from './core/tasks/run-tasks.ts'
 import type { Db } from './store/database.ts'
 import type { FromThread, ThreadData, ToThread } from './worker-thread.ts'
 

@@ -1,9 +1,9 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Ctx, TaskEnd, TaskRunner } from './core/ctx.ts'
-import type { OwnListener } from './core/fetch-addresses.ts'
+import type { OwnListener } from './core/fetch/addresses.ts'
 import type { Format } from './core/format.ts'
 import { openCtx } from './core/open.ts'
-import { claimTask, runTask } from './core/run-tasks.ts'
+import { claimTask, runTask } from './core/tasks/run-tasks.ts'
 import { openLog } from './lib/log.ts'
 
 /** What a thread is started with. */

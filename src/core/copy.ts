@@ -7,7 +7,7 @@ import { formatNamed } from './ctx.ts'
 import type { Unit, VersionView } from './format.ts'
 import { modifyRepository } from './modify.ts'
 import { viewVersion } from './publish.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 import { contentIds, contentOf, getRepository, latestVersion } from './versions.ts'
 
 export interface CopyArgs {

@@ -4,7 +4,7 @@ import { saveBlob } from './content.ts'
 import type { Ctx } from './ctx.ts'
 import { uploadContent } from './modify.ts'
 import { setLabels } from './resources.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 import { deleteUpload, openUpload } from './uploads.ts'
 
 export interface CreateContentArgs {

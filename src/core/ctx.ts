@@ -1,9 +1,9 @@
 import type { Logger } from 'pino'
 import type { BlobStore } from '../store/blobs.ts'
 import type { Db } from '../store/database.ts'
-import type { Fetcher } from './fetch.ts'
+import type { Fetcher } from './fetch/fetch.ts'
 import type { Format } from './format.ts'
-import type { Work } from './tasks.ts'
+import type { Work } from './tasks/tasks.ts'
 
 /** What the verbs need to act: opened once by whoever starts a process or thread, and disposed by it. */
 export interface Ctx {

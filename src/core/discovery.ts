@@ -9,7 +9,7 @@ import type { Ctx } from './ctx.ts'
 import type { Described, Discovered, Progress, SyncOptions } from './format.ts'
 import { leaseContent } from './leases.ts'
 import { findHeld } from './named-content.ts'
-import { accessOf } from './remotes.ts'
+import { accessOf } from './fetch/remotes.ts'
 
 /* What a format finds upstream, stored as content. No version has it yet. */
 

@@ -1,9 +1,9 @@
 import { Failure } from '../lib/failure.ts'
 import type { Db } from '../store/database.ts'
 import { saveBlob } from './content.ts'
-import type { Upstream } from './fetch.ts'
+import type { Upstream } from './fetch/fetch.ts'
 import { leaseContent } from './leases.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 
 export interface MissingFile {
   id: number

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream'
 import type { PackedText } from '../lib/packing.ts'
 import type { Digests, Staged } from '../store/blobs.ts'
-import type { Access, Upstream } from './fetch.ts'
+import type { Access, Upstream } from './fetch/fetch.ts'
 
 /*
  * A format is three translations and some declarations. It does no I/O except through the streams and the upstream it is given,
@@ -16,7 +16,7 @@ export interface Format {
   readonly repositories: readonly RepositoryType[]
   readonly remotes: readonly ResourceType[]
   readonly distributions: readonly DistributionType[]
-  /** The first segment of its base paths is a thing of its own, on which roles hold for all that lies below; see core/namespaces.ts. */
+  /** The first segment of its base paths is a thing of its own, on which roles hold for all that lies below; see core/access/namespaces.ts. */
   readonly namespaces?: NamespaceType
   /** The kinds of content, in the order in which versions list them. */
   readonly contentTypes: readonly ContentType[]
@@ -61,13 +61,13 @@ export interface Format {
     destinations: readonly VersionView[]
     dependencySolving: boolean
   }): Promise<Set<number>>
-  /** Content of one repository must not be had through another: an upstream shows that it has the bytes it names; see core/possession.ts. */
+  /** Content of one repository must not be had through another: an upstream shows that it has the bytes it names; see core/access/possession.ts. */
   readonly keepsApart?: boolean
   /** A version without publication can be served: as files (Pulp's file repositories), or by a protocol of its own that http/ has (the registry). */
   readonly servesVersions?: 'files' | 'protocol'
   /** Endpoints of its own, beyond the generic ones. */
   readonly actions?: readonly FormatAction[]
-  /** Permissions and built-in roles that it has beyond those of its resources; see core/roles.ts. */
+  /** Permissions and built-in roles that it has beyond those of its resources; see core/access/roles.ts. */
   readonly roles?: FormatRoles
 }
 

@@ -16,8 +16,8 @@ import type { ContentType, Format } from './format.ts'
 import { deleteStrays } from './gc.ts'
 import { maintenanceWorks } from './maintenance.ts'
 import { openCtx } from './open.ts'
-import { inThisThread } from './run-tasks.ts'
-import { dispatchTask } from './tasks.ts'
+import { inThisThread } from './tasks/run-tasks.ts'
+import { dispatchTask } from './tasks/tasks.ts'
 import { addChunk, chunksOf, createUpload, tidyUploads, writeChunk } from './uploads.ts'
 
 const hour = 3_600_000_000

@@ -6,7 +6,7 @@ import { type Db, isReferenced, type Tx } from '../store/database.ts'
 import { tidyBlobUploads } from './blob-uploads.ts'
 import type { Ctx } from './ctx.ts'
 import { tidyLeases } from './leases.ts'
-import { type Job, unfinishedStates } from './tasks.ts'
+import { type Job, unfinishedStates } from './tasks/tasks.ts'
 
 /*
  * What nothing refers to goes: content that is in no version, then blobs that no content and no publication has, each once it was left

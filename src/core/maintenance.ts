@@ -1,6 +1,6 @@
 import { cleanOrphans, reclaimSpace } from './gc.ts'
 import { repairBlobs } from './repair.ts'
-import { purgeTasks, type Work } from './tasks.ts'
+import { purgeTasks, type Work } from './tasks/tasks.ts'
 import { commitUpload } from './uploads.ts'
 
 /** What tasks do to keep the store in order. */

@@ -6,8 +6,8 @@ import { type Db, engineOf, openDatabase } from '../store/database.ts'
 import { openFsBlobs } from '../store/fs.ts'
 import { parseReserve, usualReserve } from '../store/room.ts'
 import type { Changes, Ctx, TaskRunner } from './ctx.ts'
-import { openFetcher } from './fetch.ts'
-import { type OwnListener, parseAddressRule, usualAddresses } from './fetch-addresses.ts'
+import { openFetcher } from './fetch/fetch.ts'
+import { type OwnListener, parseAddressRule, usualAddresses } from './fetch/addresses.ts'
 import type { Format } from './format.ts'
 
 export interface Opening {

@@ -6,7 +6,7 @@ import { unitsById } from './content.ts'
 import { formatNamed } from './ctx.ts'
 import { modifyRepository } from './modify.ts'
 import { prnOf } from './names.ts'
-import { closeTaskGroup, dispatchTask, type Job } from './tasks.ts'
+import { closeTaskGroup, dispatchTask, type Job } from './tasks/tasks.ts'
 import { contentIds, getRepository, latestVersion } from './versions.ts'
 
 const day = 86_400_000_000

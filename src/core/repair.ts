@@ -3,8 +3,8 @@ import { pipeline } from 'node:stream/promises'
 import { sql } from 'kysely'
 import { Failure, hasCode } from '../lib/failure.ts'
 import type { Ctx } from './ctx.ts'
-import { type OnDemand, openOnDemand } from './on-demand.ts'
-import type { Job } from './tasks.ts'
+import { type OnDemand, openOnDemand } from './serving/on-demand.ts'
+import type { Job } from './tasks/tasks.ts'
 
 export interface RepairArgs {
   /** Only what this version serves; everything without it. */

@@ -9,7 +9,7 @@ import type { Ctx } from './ctx.ts'
 import type { ContentChange, Described, RepositoryAction } from './format.ts'
 import { prnOf, repositoryTypeOf } from './names.ts'
 import { keptByOthers, leavingAbout, leavingReferences, type Place, withReferences } from './references.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 import { commitVersion, contentIds, getRepository, latestVersion, lockRepository, markChanged } from './versions.ts'
 
 export interface ActionArgs {

@@ -13,7 +13,7 @@ import type { Db } from '../store/database.ts'
 import { openCtx } from './open.ts'
 import { publishVersion } from './publish.ts'
 import { syncRepository } from './sync.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 import { contentOf, insertFirstVersion, latestVersion } from './versions.ts'
 
 forEachDatabase((engine, open) => {

@@ -10,11 +10,11 @@ import { fetchFiles, type MissingFile } from './downloads.ts'
 import type { Format, SyncOptions } from './format.ts'
 import { endLeases } from './leases.ts'
 import { prnOf } from './names.ts'
-import { findProver, findUnproven } from './possession.ts'
+import { findProver, findUnproven } from './access/possession.ts'
 import { insertVerbatimPublication, ownPublication, publishVersion } from './publish.ts'
 import { namesOfWhole } from './references.ts'
 import { takeSlots } from './slots.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 import { commitVersion, contentIds, getRepository, latestVersion, markChanged } from './versions.ts'
 
 export interface SyncArgs {

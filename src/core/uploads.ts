@@ -6,11 +6,11 @@ import { Failure, hasCode } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import type { Row } from '../store/schema.ts'
-import { forgetObject } from './auth.ts'
+import { forgetObject } from './access/auth.ts'
 import { saveBlob } from './content.ts'
 import type { Ctx } from './ctx.ts'
 import { prnOf } from './names.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 
 /*
  * A file that arrives in chunks, in any order: each is written at its place in `uploads/<uuid>`. Committing makes a blob of it.

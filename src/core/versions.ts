@@ -5,9 +5,9 @@ import { newUuid } from '../lib/uuid.ts'
 import { idRows, lockRows } from '../store/bulk.ts'
 import { type Db, engineOf, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
-import { isCheckpoint } from './checkpoints.ts'
+import { isCheckpoint } from './serving/checkpoints.ts'
 import { isImmutable } from './immutable-names.ts'
-import type { Job } from './tasks.ts'
+import type { Job } from './tasks/tasks.ts'
 
 /** Units of a content type: in the version, new in it, and gone since the one before. */
 export type Counts = Record<string, { present: number; added: number; removed: number }>

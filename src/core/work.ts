@@ -4,11 +4,11 @@ import { modifyRepository } from './modify.ts'
 import { pruneRepositories, pruneRepository } from './prune.ts'
 import { publishVersion } from './publish.ts'
 import { maintenanceWorks } from './maintenance.ts'
-import { namespaceWorks } from './namespace-resources.ts'
+import { namespaceWorks } from './access/namespace-resources.ts'
 import { actOnRepository } from './repository-actions.ts'
 import { resourceWorks } from './resources.ts'
 import { syncRepository } from './sync.ts'
-import type { Work } from './tasks.ts'
+import type { Work } from './tasks/tasks.ts'
 import { deleteVersion } from './versions.ts'
 
 /** What tasks can do, by the kind that their row names. Kinds outlive a restart: a released one keeps its name and arguments. */

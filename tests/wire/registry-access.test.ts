@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import { exportJWK, generateKeyPair, SignJWT, decodeJwt, decodeProtectedHeader, importJWK } from 'jose'
-import { grantToCreator } from '../../src/core/auth.ts'
+import { grantToCreator } from '../../src/core/access/auth.ts'
 import { prnOf } from '../../src/core/names.ts'
-import { updateUser } from '../../src/core/users.ts'
+import { updateUser } from '../../src/core/access/users.ts'
 import { forEachDatabase } from '../databases.ts'
 import {
   type Answer,

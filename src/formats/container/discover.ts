@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import type { Described, Discovered, SyncOptions } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { forEach } from '../../lib/for-each.ts'

@@ -1,4 +1,4 @@
-import { UpstreamFailure, type Upstream } from '../../core/fetch.ts'
+import { UpstreamFailure, type Upstream } from '../../core/fetch/fetch.ts'
 import { Failure } from '../../lib/failure.ts'
 import { digestOf, isDigest } from './digest.ts'
 import { type Descriptor, type Manifest, manifestLimit, parseManifest } from './manifest.ts'

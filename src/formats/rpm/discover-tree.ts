@@ -1,5 +1,5 @@
 import type { Described, DescribedFile } from '../../core/format.ts'
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import { urlOf } from './primary.ts'
 import { downloadIfThere } from './upstream-repository.ts'
 import { describeTree, parseTreeinfo, type SubRepository, type Tree, treeinfoNames } from './treeinfo.ts'

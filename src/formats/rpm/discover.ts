@@ -1,4 +1,4 @@
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import type { Discovered, SyncOptions } from '../../core/format.ts'
 import { readComps } from './comps.ts'
 import { describeMetadataFile } from './content-types.ts'

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { Staged } from '../../store/blobs.ts'
 import { childrenOf, type Element, parseElements } from './element.ts'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import type { Described, SyncOptions } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { Staged } from '../../store/blobs.ts'

@@ -1,5 +1,5 @@
 import { posix } from 'node:path'
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import type { DescribedFile, SyncOptions } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { splitElements } from '../../lib/xml.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
-import { type Upstream, UpstreamFailure } from '../../core/fetch.ts'
+import { type Upstream, UpstreamFailure } from '../../core/fetch/fetch.ts'
 import { Failure } from '../../lib/failure.ts'
 import { unitsOf } from '../../../tests/fixtures/version-of.ts'
 import { discoverTree } from './discover-tree.ts'

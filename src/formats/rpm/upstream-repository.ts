@@ -1,4 +1,4 @@
-import type { Upstream } from '../../core/fetch.ts'
+import type { Upstream } from '../../core/fetch/fetch.ts'
 import { decompress } from '../../lib/compression.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { Staged } from '../../store/blobs.ts'

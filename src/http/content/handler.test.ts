@@ -21,7 +21,7 @@ import {
   openTestCtx,
   sha256,
 } from '../../../tests/serving.ts'
-import { createGuard } from '../../core/guard-resources.ts'
+import { createGuard } from '../../core/access/guard-resources.ts'
 import { type ContentHandler, openContentHandler } from './handler.ts'
 
 const large = randomBytes(12 * 1024 * 1024)

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Ctx } from '../../core/ctx.ts'
-import { decideFast, type Guard, type GuardedRequest, mayDownload } from '../../core/guards.ts'
-import { type OnDemand, openOnDemand } from '../../core/on-demand.ts'
+import { decideFast, type Guard, type GuardedRequest, mayDownload } from '../../core/access/guards.ts'
+import { type OnDemand, openOnDemand } from '../../core/serving/on-demand.ts'
 import {
   type Branch,
   findBranches,
@@ -10,7 +10,7 @@ import {
   openResolver,
   type Resolver,
   type Served,
-} from '../../core/served.ts'
+} from '../../core/serving/served.ts'
 import { Failure } from '../../lib/failure.ts'
 import { pathOf } from '../../lib/log.ts'
 import type { Row } from '../../store/schema.ts'

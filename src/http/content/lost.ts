@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Ctx } from '../../core/ctx.ts'
-import type { OnDemand } from '../../core/on-demand.ts'
-import { findFileWithSource } from '../../core/served.ts'
+import type { OnDemand } from '../../core/serving/on-demand.ts'
+import { findFileWithSource } from '../../core/serving/served.ts'
 import { Failure, hasCode } from '../../lib/failure.ts'
 import { type Blob, type Head, sendBlob, sendRemote, type Stock } from './files.ts'
 

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import { builtInRoles } from '../../core/roles.ts'
+import { builtInRoles } from '../../core/access/roles.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
 import type { Row } from '../../store/schema.ts'

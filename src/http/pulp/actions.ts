@@ -1,7 +1,7 @@
 import { saveBlob } from '../../core/content.ts'
 import type { Format, FormatAction } from '../../core/format.ts'
 import { prnOf } from '../../core/names.ts'
-import { createTaskGroup, dispatchTask } from '../../core/tasks.ts'
+import { createTaskGroup, dispatchTask } from '../../core/tasks/tasks.ts'
 import type { Staged } from '../../store/blobs.ts'
 import { contentTargets } from './content-targets.ts'
 import { apiRoot, findTarget, hrefOf } from './hrefs.ts'

@@ -1,4 +1,4 @@
-import { addMember, createGroup, deleteGroup, removeMember, renameGroup } from '../../core/users.ts'
+import { addMember, createGroup, deleteGroup, removeMember, renameGroup } from '../../core/access/users.ts'
 import { lookups } from './filters.ts'
 import { hrefOf } from './hrefs.ts'
 import { invalid } from './invalid.ts'

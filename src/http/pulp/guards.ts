@@ -1,5 +1,5 @@
 import { sql, type SqlBool } from 'kysely'
-import { createGuard, deleteGuard, downloadersOf, updateGuard } from '../../core/guard-resources.ts'
+import { createGuard, deleteGuard, downloadersOf, updateGuard } from '../../core/access/guard-resources.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups, nameFilters } from './filters.ts'
 import { groupFields, showGroup } from './groups.ts'

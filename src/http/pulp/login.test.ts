@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import { forEachDatabase, type OpenTestDatabase } from '../../../tests/databases.ts'
 import { addUser, openPulp } from '../../../tests/pulp.ts'
-import { findSession, openSession, sessionSeconds } from '../../core/sessions.ts'
+import { findSession, openSession, sessionSeconds } from '../../core/access/sessions.ts'
 import { now } from '../../lib/time.ts'
 
 /* Sessions over HTTP. Answers and texts are those of a real Pulp 3.81. */

@@ -1,4 +1,4 @@
-import { endSession, openSession } from '../../core/sessions.ts'
+import { endSession, openSession } from '../../core/access/sessions.ts'
 import { apiRoot, hrefOf } from './hrefs.ts'
 import type { Call, Endpoint } from './resource.ts'
 import { beginCookies, endCookies, sessionToken } from './session-cookie.ts'

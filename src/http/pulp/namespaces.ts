@@ -1,6 +1,6 @@
-import { isAllowed } from '../../core/auth.ts'
+import { isAllowed } from '../../core/access/auth.ts'
 import type { Format, NamespaceType } from '../../core/format.ts'
-import { createNamespace, distributionsIn } from '../../core/namespace-resources.ts'
+import { createNamespace, distributionsIn } from '../../core/access/namespace-resources.ts'
 import { prnOf } from '../../core/names.ts'
 import { pushedTo } from '../../core/resources.ts'
 import { baseFields, nameFilters } from './filters.ts'

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Ctx } from '../../core/ctx.ts'
-import { defaultDomain } from '../../core/tasks.ts'
+import { defaultDomain } from '../../core/tasks/tasks.ts'
 import { signalboxEndpoints } from '../signalbox.ts'
 import { accessPolicies } from './access-policies.ts'
 import { actionEndpoints } from './actions.ts'

@@ -1,5 +1,5 @@
 import type { Expression, RawBuilder, SelectQueryBuilder, SqlBool } from 'kysely'
-import type { User } from '../../core/auth.ts'
+import type { User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import type { Field, Fields } from '../../core/format.ts'
 import type { Kind } from '../../core/names.ts'

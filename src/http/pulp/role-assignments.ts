@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
-import { assignRole, type Holder, unassignRole } from '../../core/assignments.ts'
-import { permissionsOf } from '../../core/roles.ts'
+import { assignRole, type Holder, unassignRole } from '../../core/access/assignments.ts'
+import { permissionsOf } from '../../core/access/roles.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups } from './filters.ts'
 import { findTarget, hrefsOfPrns } from './hrefs.ts'

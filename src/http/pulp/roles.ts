@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { modelOf } from '../../core/names.ts'
-import { createRole, deleteRole, isAbout, permissionsOf, requireUnlocked, updateRole } from '../../core/roles.ts'
+import { createRole, deleteRole, isAbout, permissionsOf, requireUnlocked, updateRole } from '../../core/access/roles.ts'
 import { baseFields, lookups, nameFilters } from './filters.ts'
 import { apiRoot } from './hrefs.ts'
 import { invalid } from './invalid.ts'

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { sql, type SqlBool } from 'kysely'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
-import { authenticate, refusalOf } from '../../core/auth.ts'
+import { authenticate, refusalOf } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { Failure } from '../../lib/failure.ts'
 import { pulpBody, statusOf } from '../failures.ts'

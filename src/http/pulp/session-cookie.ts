@@ -1,5 +1,5 @@
-import type { User } from '../../core/auth.ts'
-import { csrfToken, findSession, fitsSession, sessionSeconds } from '../../core/sessions.ts'
+import type { User } from '../../core/access/auth.ts'
+import { csrfToken, findSession, fitsSession, sessionSeconds } from '../../core/access/sessions.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { Db } from '../../store/database.ts'
 

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Ctx } from '../../core/ctx.ts'
-import { workerPatience } from '../../core/tasks.ts'
+import { workerPatience } from '../../core/tasks/tasks.ts'
 import { now, renderTime } from '../../lib/time.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups, nameFilters, timeFilters } from './filters.ts'

@@ -1,4 +1,4 @@
-import { cancelTask, deleteTask, finalStates } from '../../core/tasks.ts'
+import { cancelTask, deleteTask, finalStates } from '../../core/tasks/tasks.ts'
 import { now, renderTime } from '../../lib/time.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields } from './filters.ts'

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { Failure } from '../../lib/failure.ts'
-import { grantToCreator } from '../../core/auth.ts'
+import { grantToCreator } from '../../core/access/auth.ts'
 import { prnOf } from '../../core/names.ts'
 import { addChunk, type Chunk, chunksOf, createUpload, deleteUpload, writeChunk } from '../../core/uploads.ts'
 import { baseFields, lookups } from './filters.ts'

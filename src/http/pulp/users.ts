@@ -1,6 +1,6 @@
 import type { Db } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
-import { createUser, deleteUser, groupPrn, updateUser } from '../../core/users.ts'
+import { createUser, deleteUser, groupPrn, updateUser } from '../../core/access/users.ts'
 import { renderTime } from '../../lib/time.ts'
 import { lookups } from './filters.ts'
 import { hrefOf } from './hrefs.ts'

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
-import { repositoryPermission } from '../../core/roles.ts'
+import { repositoryPermission } from '../../core/access/roles.ts'
 import { type Counts, isDistributed, protectedVersion } from '../../core/versions.ts'
 import type { Row } from '../../store/schema.ts'
 import { idRows } from '../../store/bulk.ts'

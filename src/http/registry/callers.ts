@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { authenticate, remembered, type User } from '../../core/auth.ts'
+import { authenticate, remembered, type User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { OciFailure } from './failures.ts'
 import type { Access, Tokens } from './tokens.ts'

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Ctx } from '../../core/ctx.ts'
-import { openOnDemand } from '../../core/on-demand.ts'
+import { openOnDemand } from '../../core/serving/on-demand.ts'
 import { Failure } from '../../lib/failure.ts'
 import { pathOf } from '../../lib/log.ts'
 import { openFileSender } from '../content/send-file.ts'

@@ -1,7 +1,7 @@
-import { isAllowed, isAllowedFast, scopeOf, type User } from '../../core/auth.ts'
+import { isAllowed, isAllowedFast, scopeOf, type User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { prnOf } from '../../core/names.ts'
-import { isAllowedIn, namespaceIn } from '../../core/namespaces.ts'
+import { isAllowedIn, namespaceIn } from '../../core/access/namespaces.ts'
 
 /*
  * Who may pull and push what; who may see and change distributions stands in http/pulp/in-namespaces.ts. A right is held on everything, on the distribution,

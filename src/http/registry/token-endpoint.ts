@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { authenticate, type User } from '../../core/auth.ts'
+import { authenticate, type User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { Failure } from '../../lib/failure.ts'
 import { sendJson } from './desk.ts'

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { decodeProtectedHeader, jwtVerify, SignJWT } from 'jose'
-import type { User } from '../../core/auth.ts'
+import type { User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { algorithm, openTokenKeys, tokenLife } from './token-keys.ts'
 
