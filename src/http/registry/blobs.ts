@@ -4,7 +4,7 @@ import { findHeld } from '../../core/named-content.ts'
 import { blobType } from '../../formats/container/describe.ts'
 import { isDigest } from '../../formats/container/digest.ts'
 import { sql } from 'kysely'
-import type { Db } from '../../store/database.ts'
+import { type Db, isReferenced } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { type Blob, type Head, sendFromMemory, sendRemote } from '../content/files.ts'
 import { sendStored } from '../content/lost.ts'
@@ -105,7 +105,11 @@ async function holdForPusher({ ctx, leased }: Desk, { caller }: Exchange, place:
   if (!caller.user || place.repository.type !== pushType || place.isPinned) return
   const key = leaseKey(place, contentId)
   if (leased.get(key)! > performance.now() - freshFor || !(await mayPush(ctx, caller.user, place))) return
-  await leaseContent(ctx.db, place.repository.id, [contentId])
+  await leaseContent(ctx.db, place.repository.id, [contentId]).catch((error: unknown) => {
+    // On PostgreSQL it may have been collected since it was found.
+    if (isReferenced(error)) throw new OciFailure('BLOB_UNKNOWN', `${place.name} has no such blob any more.`)
+    throw error
+  })
   noteLease(leased, key)
 }
 
