@@ -131,7 +131,7 @@ async function idOf(db: Db, type: string, key: string, ids: ReadonlySet<number>)
   return rows.find(({ id }) => ids.has(id))!.id
 }
 
-const storedTogether = 3000
+const storedTogether = 2000
 
 /** Where this upstream has files that are stored under other paths: the same content came from elsewhere before. */
 async function movedPaths(db: Db, batch: readonly Described[], ids: readonly number[]): Promise<Found['paths']> {

@@ -1,4 +1,4 @@
-import { createHmac, createSecretKey, type KeyObject, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
@@ -31,7 +31,7 @@ const attemptsAtMost = 10
 interface Memory {
   readonly hasher: Hasher
   /** Drawn at start: what is remembered is worth nothing outside this process. */
-  readonly key: KeyObject
+  readonly key: string
   /** By digest of the Authorization header. */
   readonly verified: Map<string, Verified>
   /** Checks under way, so that requests which come together cost one hash. */
@@ -66,7 +66,7 @@ function memoryOf({ changes }: Pick<Ctx, 'changes'>): Memory {
   if (!memory) {
     memory = {
       hasher: openHasher(),
-      key: createSecretKey(randomBytes(32)),
+      key: randomBytes(32).toString('base64url'),
       verified: new Map(),
       pending: new Map(),
       attempts: new Map(),
@@ -211,8 +211,9 @@ function decode(bytes: Buffer): string {
   return text.includes('\ufffd') ? bytes.toString('latin1') : text
 }
 
+/** Under a key that only this process has, so that what is remembered says nothing of passwords. */
 function digestOf({ key }: Memory, header: string): string {
-  return createHmac('sha256', key).update(header).digest('latin1')
+  return hash('sha256', key + header, 'base64url')
 }
 
 async function verify(

@@ -42,7 +42,7 @@ export async function* describeInThread(
   const limits = new Map([...lists].map(([name, { limit }]) => [name, limit]))
   const worker = new Worker(new URL('./describe-thread.ts', import.meta.url), {
     workerData: { ...order, lists: limits } satisfies ThreadOrder,
-    resourceLimits: { maxOldGenerationSizeMb: 300, maxYoungGenerationSizeMb: 32 },
+    resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16 },
   })
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
   const say = (message: ToDescriber) => worker.postMessage(message)

@@ -10,7 +10,7 @@ import { unpackList } from './upstream-repository.ts'
 /** Chunks of a list that are asked for before they are needed. */
 const ahead = 2
 /** Batches that may wait for the other thread. Their entries are compressed, so they are small. */
-const mostUnread = 8
+const mostUnread = 3
 
 if (parentPort) await run(parentPort, workerData as ThreadOrder)
 

@@ -3,11 +3,11 @@ import type { ServerResponse } from 'node:http'
 import type { Range } from '../../store/blobs.ts'
 import { patience } from './send.ts'
 
-const chunkSize = 256 * 1024
+const chunkSize = 512 * 1024
 const modestSize = 16 * 1024
 /** Full-sized chunks out at a time over all readers; there are modest ones for those beyond. */
-const mostLent = 256
-const mostSpare = 32
+const mostLent = 128
+const mostSpare = 16
 /** Milliseconds within which a quick reader takes a chunk. */
 const quick = 200
 
