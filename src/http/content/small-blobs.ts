@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { buffer } from 'node:stream/consumers'
 import { Failure } from '../../lib/failure.ts'
+import { openKeptBytes } from '../../lib/kept-bytes.ts'
 import type { BlobStore } from '../../store/blobs.ts'
 
 export const smallBlob = 256 * 1024
@@ -14,34 +15,19 @@ export interface SmallBlobs {
 }
 
 export function openSmallBlobs(blobs: BlobStore): SmallBlobs {
-  const kept = new Map<string, Buffer>()
+  const kept = openKeptBytes(most)
   const reading = new Map<string, Promise<Buffer>>()
-  let weight = 0
 
   async function load(sha256: string): Promise<Buffer> {
     const bytes = await buffer(await blobs.open(sha256))
     // They may be sent for months: a disk's mistake must not be.
     if (createHash('sha256').update(bytes).digest('hex') !== sha256)
       throw new Failure('integrity', `The blob sha256:${sha256} is damaged.`)
-    kept.set(sha256, bytes)
-    weight += bytes.length
-    for (const [oldest, { length }] of kept) {
-      if (weight <= most) break
-      kept.delete(oldest)
-      weight -= length
-    }
+    kept.keep(sha256, bytes)
     return bytes
   }
   return {
-    find(sha256) {
-      const bytes = kept.get(sha256)
-      if (bytes && weight > most / 2) {
-        // What is asked for moves to the end; while there is much room its place does not matter.
-        kept.delete(sha256)
-        kept.set(sha256, bytes)
-      }
-      return bytes
-    },
+    find: kept.find,
     read(sha256) {
       let bytes = reading.get(sha256)
       if (!bytes) {

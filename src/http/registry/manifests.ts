@@ -4,6 +4,7 @@ import { manifestType, tagType } from '../../formats/container/describe.ts'
 import { isDigest } from '../../formats/container/digest.ts'
 import { dockerFirstSigned, isFirst } from '../../formats/container/media-types.ts'
 import { hasDigest } from '../../formats/container/signed-first.ts'
+import { openKeptBytes } from '../../lib/kept-bytes.ts'
 import type { Db } from '../../store/database.ts'
 import { openPackReader } from '../../store/packs.ts'
 import { decideWish } from '../content/conditions.ts'
@@ -33,33 +34,16 @@ export interface ManifestBodies {
 const most = 64 * 1024 * 1024
 
 export function openManifestBodies(db: Db): ManifestBodies {
-  const kept = new Map<string, Buffer>()
-  let weight = 0
+  const kept = openKeptBytes(most)
 
   async function read({ digest, packed }: Held): Promise<Buffer> {
     // A copy: what is unpacked may be a small part of much.
     const bytes = Buffer.from(await openPackReader(db).read(packed))
     if (!hasDigest(bytes, digest)) throw new Error(`the manifest ${digest} is damaged`)
-    if (!kept.has(digest)) weight += bytes.length
-    kept.set(digest, bytes)
-    for (const [oldest, { length }] of kept) {
-      if (weight <= most) break
-      kept.delete(oldest)
-      weight -= length
-    }
+    kept.keep(digest, bytes)
     return bytes
   }
-  return {
-    recall(digest) {
-      const bytes = kept.get(digest)
-      if (bytes && weight > most / 2) {
-        kept.delete(digest)
-        kept.set(digest, bytes)
-      }
-      return bytes
-    },
-    read,
-  }
+  return { recall: kept.find, read }
 }
 
 /** The manifest that a tag or a digest names in a place. */
