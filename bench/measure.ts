@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { createServer as createSocketServer } from 'node:net'
 import { type Api, connect } from '../src/api/client.ts'
 
 export const execute = promisify(execFile)
@@ -129,4 +130,14 @@ export async function serveFiles(
       server.close()
     },
   })
+}
+
+/** A port of loopback that nothing listens on. */
+export async function freePort(): Promise<number> {
+  const server = createSocketServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  server.close()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
 }

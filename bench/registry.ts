@@ -3,10 +3,9 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { access, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { Agent, request as send } from 'node:http'
-import { createServer } from 'node:net'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { execute, median, reportMachine, startServer, temporary } from './measure.ts'
+import { freePort, execute, median, reportMachine, startServer, temporary } from './measure.ts'
 
 /*
  * The registry beside CNCF distribution 3 (`registry`) and Debian's docker-registry, in one run, in time and in the server's own processor
@@ -346,15 +345,6 @@ http: {addr: "127.0.0.1:${port}"}
       await once(child, 'exit')
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 const digestOf = (bytes: Buffer) => `sha256:${createHash('sha256').update(bytes).digest('hex')}`

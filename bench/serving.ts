@@ -1,11 +1,10 @@
 import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { chmod, mkdir, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Distribution, Guard, Repository } from '../src/api/resources.ts'
-import { cpuSeconds, execute, median, report, reportMachine, serveFiles, startServer, temporary } from './measure.ts'
+import { freePort, cpuSeconds, execute, median, report, reportMachine, serveFiles, startServer, temporary } from './measure.ts'
 
 const runs = 5
 const basic = (name: string, password: string) => `Authorization: Basic ${Buffer.from(`${name}:${password}`).toString('base64')}`
@@ -120,13 +119,4 @@ http { access_log off; sendfile on; keepalive_requests 1000000; ${temp} server {
       await new Promise((resolve) => child.once('exit', resolve))
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  server.close()
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }

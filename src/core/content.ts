@@ -50,9 +50,10 @@ export async function putContent(tx: Tx, units: readonly Described[]): Promise<n
   const fresh = units.filter((unit) => !known.has(nameOf(unit)))
   if (fresh.length > 0) await insertContent(tx, fresh, known, undefined)
   if (old.length > 0) await touchContent(tx, old)
+  const wasKnown = new Set(old)
   for (const unit of units)
     for (const { path, sha256 } of unit.files)
-      if (sha256 !== undefined && old.includes(known.get(nameOf(unit))!))
+      if (sha256 !== undefined && wasKnown.has(known.get(nameOf(unit))!))
         await tx
           .updateTable('file')
           .set({ blob_id: tx.selectFrom('blob').select('id').where('sha256', '=', sha256) })

@@ -1,5 +1,5 @@
 import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
-import type { Fields } from '../../core/format.ts'
+import type { Fields, Lookup } from '../../core/format.ts'
 import { linearRegExp } from '../../lib/linear-regexp.ts'
 import { parseTime } from '../../lib/time.ts'
 import { type Db, engineOf } from '../../store/database.ts'
@@ -10,23 +10,7 @@ import type { Call, Field, Filter, Filters } from './resource.ts'
 /** A column (`repository.name`) or an expression that depends on the engine. */
 export type Column = string | ((db: Db) => RawBuilder<unknown>)
 
-export type FilterLookup =
-  | 'exact'
-  | 'ne'
-  | 'iexact'
-  | 'in'
-  | 'contains'
-  | 'icontains'
-  | 'startswith'
-  | 'istartswith'
-  | 'regex'
-  | 'iregex'
-  | 'lt'
-  | 'lte'
-  | 'gt'
-  | 'gte'
-  | 'range'
-  | 'isnull'
+export type FilterLookup = Lookup | 'isnull'
 
 type Kind = 'text' | 'number' | 'time' | 'boolean'
 
