@@ -168,6 +168,29 @@ test('before the disk is full a blob is refused, and what was begun of it goes',
   await store(blobs, randomBytes(1_000_000))
 })
 
+test('bytes that are on their way to the disk are not room for others', async (t) => {
+  const directory = await smallDisk(t)
+  if (!directory) return
+  const blobs = await openFsBlobs(directory, { bytes: 2 << 20 })
+  const arrived = Promise.withResolvers<void>()
+  const goOn = Promise.withResolvers<void>()
+  async function* slow() {
+    yield* pieces(randomBytes(900_000))
+    arrived.resolve()
+    await goOn.promise
+  }
+  const staging = blobs.stage(slow())
+  await arrived.promise
+  // By now the file system is looked at again, which has none of these bytes.
+  await sleep(600)
+  await blobs.makeRoom(900_000)
+  await assert.rejects(blobs.makeRoom(1_300_000), { code: 'conflict' })
+  goOn.resolve()
+  await (await staging)[Symbol.asyncDispose]()
+  await sleep(600)
+  await blobs.makeRoom(1_300_000)
+})
+
 test('an abandoned download leaves no file, wherever it stops', async (t) => {
   const directory = await temporaryDirectory(t)
   const blobs = await openFsBlobs(directory)

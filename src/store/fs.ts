@@ -69,7 +69,10 @@ export async function openFsBlobs(directory: string, reserve: Reserve = usualRes
   }
 
   return {
-    stage: async (bytes, expected, also) => stage(place, room.guard(bytes), openVerifier(expected, also)),
+    stage: async (bytes, expected, also) => {
+      using passage = room.enter()
+      return await stage(place, passage.guard(bytes), openVerifier(expected, also))
+    },
     growing: openGrowing(growing, place, room),
     makeRoom: room.check,
     open: async (sha256, range) => openBlob(pathOf(sha256), sha256, range),

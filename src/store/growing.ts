@@ -55,7 +55,8 @@ export function openGrowing(directory: string, place: Pick<Place, 'pathOf' | 'te
       // Only what was hashed from the first byte on is of use.
       const hashing = known?.size === from ? known : undefined
       hashed.delete(name)
-      const added = await addTo(openBatches(file, release), file, from, room.guard(bytes), size, hashing)
+      using passage = room.enter()
+      const added = await addTo(openBatches(file, release), file, from, passage.guard(bytes), size, hashing)
       if (hashing) remember(name, hashing)
       if (added.broken) throw added.broken.error
       return added.size

@@ -21,13 +21,13 @@ test('bytes pass as long as what is kept stays free', async () => {
   const bytes = async function* () {
     for (let index = 0; index < 3; index++) yield Buffer.alloc(1000)
   }
-  assert.equal((await Array.fromAsync(openRoom(tmpdir(), parseReserve('0')).guard(bytes()))).length, 3)
+  assert.equal((await Array.fromAsync(openRoom(tmpdir(), parseReserve('0')).enter().guard(bytes()))).length, 3)
   const full = openRoom(tmpdir(), parseReserve('100%'))
   const refusal = {
     code: 'conflict',
     message: /^The disk of the blob store is nearly full \(\d+ MB free, of which \d+ MB are kept\)/,
   }
-  await assert.rejects(Array.fromAsync(full.guard(bytes())), refusal)
+  await assert.rejects(Array.fromAsync(full.enter().guard(bytes())), refusal)
   await assert.rejects(full.check(1), refusal)
   await assert.rejects(openRoom(tmpdir(), parseReserve('1')).check(2 ** 60), refusal)
 })

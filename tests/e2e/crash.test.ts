@@ -254,7 +254,7 @@ test('before the disk is full syncs and uploads are refused with a sentence; eve
   await first.stop()
 
   // Where no file system can be mounted, all there is is kept.
-  const server = await start(small ? '40M' : '100%')
+  const server = await start(small ? '60M' : '100%')
   const { repository } = mirror
   const sync = () => server.api.act(`${repository.pulp_href}sync/`, { sync_policy: 'mirror_complete' })
   const large = Array.from({ length: 8 }, (_, index) => ({ name: `large${index}`, bytes: Buffer.alloc(8 << 20, `${index}`) }))
