@@ -9,7 +9,7 @@ import { command, type Io } from './command.ts'
 import { prepareTrain, upstreamPort } from './demo-config.ts'
 import { applyTrain, type Credentials, ensureUsers, runNights, type Standing } from './demo-nights.ts'
 import { openDemoUpstream } from './demo-upstream.ts'
-import { readVersion } from './run.ts'
+import { readVersion } from './version.ts'
 import { parseListen } from './serve.ts'
 
 export const demo = command({

@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import { Unreachable } from '../api/client.ts'
 import { Failure } from '../lib/failure.ts'
 import { hint } from '../lib/nearest.ts'
 import { type ExitCode, type Io, WrongUsage } from './command.ts'
 import { commands } from './index.ts'
 import { renderTable } from './table.ts'
+import { readVersion } from './version.ts'
 import { sign } from './words.ts'
 
 /** Runs one command line (without node and script) and says how it ended. Never throws. */
@@ -33,11 +33,6 @@ async function dispatch([name, ...rest]: readonly string[], io: Io): Promise<Exi
   if (!listed)
     throw new WrongUsage(`There is no command ${name}.${hint(name, Object.keys(commands))} "signalbox help" lists them.`)
   return (await listed.load()).run(rest, io)
-}
-
-/** The version in package.json. */
-export async function readVersion(): Promise<string> {
-  return JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')).version
 }
 
 function renderOverview(): string {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Failure } from '../lib/failure.ts'
 import { serve as startServer } from '../serve.ts'
 import { command } from './command.ts'
-import { readVersion } from './run.ts'
+import { readVersion } from './version.ts'
 
 export const serve = command({
   usage: 'serve [--data DIR] [--listen HOST:PORT] [--origin URL] [--registry-auth token|basic]',

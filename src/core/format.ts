@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream'
 import type { PackedText } from '../lib/packing.ts'
 import type { Digests, Staged } from '../store/blobs.ts'
-import type { Access, Upstream } from './fetch/fetch.ts'
+import type { Upstream } from './fetch/fetch.ts'
+import type { Access } from './fetch/remotes.ts'
 
 /*
  * A format is three translations and some declarations. It does no I/O except through the streams and the upstream it is given,

@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { listen } from '../../../tests/serving.ts'
-import { type Access, openFetcher, type Upstream } from './fetch.ts'
+import { openFetcher, type Upstream } from './fetch.ts'
+import type { Access } from './remotes.ts'
 
 interface Ask {
   path: string

@@ -1,5 +1,5 @@
 import { showUrl, Trouble, troubleOfStatus } from './trouble.ts'
-import type { Response } from './request.ts'
+import type { Response } from './response.ts'
 
 /*
  * Registries answer 401 and name a realm that gives tokens: https://distribution.github.io/distribution/spec/auth/token/

@@ -13,7 +13,8 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../../lib/failure.ts'
 import { openFsBlobs } from '../../store/fs.ts'
-import { type Access, openFetcher, showUrl, type Upstream, UpstreamFailure } from './fetch.ts'
+import { openFetcher, showUrl, type Upstream, UpstreamFailure } from './fetch.ts'
+import type { Access } from './remotes.ts'
 
 const bytes = randomBytes(3_000_000)
 const checksum = `sha256:${createHash('sha256').update(bytes).digest('hex')}`

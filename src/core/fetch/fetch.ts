@@ -4,39 +4,14 @@ import type { BlobStore, Expected, Staged } from '../../store/blobs.ts'
 import { openVerifier } from '../../store/verify.ts'
 import { type AddressRule, parseAddressRule, usualAddresses } from './addresses.ts'
 import { openMirrors, type Tries } from './mirrors.ts'
-import { type Method, openRequester, type Response } from './request.ts'
+import type { Access } from './remotes.ts'
+import { type Method, openRequester } from './request.ts'
+import type { Response } from './response.ts'
 import { expectOk, receive, sizeOf, steady, type Transfer } from './transfer.ts'
 import { failureOf, Trouble, troubleOf } from './trouble.ts'
 import { openThrottle } from './throttle.ts'
 
 export { showUrl, UpstreamFailure } from './trouble.ts'
-
-/** How to reach an upstream: what a remote declares, with its secrets. */
-export interface Access {
-  url: string
-  username?: string | undefined
-  password?: string | undefined
-  /** PEM texts. */
-  caCert?: string | undefined
-  clientCert?: string | undefined
-  clientKey?: string | undefined
-  tlsValidation?: boolean | undefined
-  proxyUrl?: string | undefined
-  proxyUsername?: string | undefined
-  proxyPassword?: string | undefined
-  /** Extra request headers. */
-  headers?: readonly Record<string, string>[] | undefined
-  /** Simultaneous downloads; 10 when absent. */
-  concurrency?: number | undefined
-  /** Retries of one file on one mirror after the first try; 3 when absent. */
-  retries?: number | undefined
-  /** Requests per second over all downloads of this access; unlimited when absent. */
-  rateLimit?: number | undefined
-  /** Seconds. */
-  totalTimeout?: number | undefined
-  connectTimeout?: number | undefined
-  readTimeout?: number | undefined
-}
 
 /** One upstream, opened for the length of a task or longer: connections are pooled, limits hold over all its requests. */
 export interface Upstream extends AsyncDisposable {

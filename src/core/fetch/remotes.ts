@@ -1,5 +1,31 @@
 import type { Row } from '../../store/schema.ts'
-import type { Access } from './fetch.ts'
+
+/** How to reach an upstream: what a remote declares, with its secrets. */
+export interface Access {
+  url: string
+  username?: string | undefined
+  password?: string | undefined
+  /** PEM texts. */
+  caCert?: string | undefined
+  clientCert?: string | undefined
+  clientKey?: string | undefined
+  tlsValidation?: boolean | undefined
+  proxyUrl?: string | undefined
+  proxyUsername?: string | undefined
+  proxyPassword?: string | undefined
+  /** Extra request headers. */
+  headers?: readonly Record<string, string>[] | undefined
+  /** Simultaneous downloads; 10 when absent. */
+  concurrency?: number | undefined
+  /** Retries of one file on one mirror after the first try; 3 when absent. */
+  retries?: number | undefined
+  /** Requests per second over all downloads of this access; unlimited when absent. */
+  rateLimit?: number | undefined
+  /** Seconds. */
+  totalTimeout?: number | undefined
+  connectTimeout?: number | undefined
+  readTimeout?: number | undefined
+}
 
 /** How to reach what a remote names, with its secrets. */
 export function accessOf(remote: Pick<Row<'remote'>, 'url' | 'settings' | 'secrets'>): Access {

@@ -3,13 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createSecureContext, type SecureContext } from 'node:tls'
 import { Agent, buildConnector, type Dispatcher, ProxyAgent, request } from 'undici'
 import { Failure } from '../../lib/failure.ts'
-import type { Access } from './fetch.ts'
 import { type AddressRule, openLookup } from './addresses.ts'
 import { openTokens } from './bearer.ts'
+import type { Access } from './remotes.ts'
+import { drain, type Response } from './response.ts'
 import { showUrl, Trouble, troubleOf, troubleOfStatus } from './trouble.ts'
 import type { Throttle } from './throttle.ts'
-
-export type Response = Pick<Dispatcher.ResponseData, 'statusCode' | 'headers' | 'body'>
 
 /** Sends one GET or HEAD, with the secrets of an access, and follows redirects. Throws Trouble. */
 export interface Requester {
@@ -115,12 +114,6 @@ export function openRequester(
     }
   }
   return { get: translated, close: () => dispatcher.destroy() }
-}
-
-/** Throws away a body that nobody wants, so that the connection can be used again. */
-export async function drain({ body }: Response): Promise<void> {
-  body.on('error', () => {})
-  await body.dump({ limit: 1 << 17, signal: AbortSignal.timeout(5000) }).catch(() => body.destroy())
 }
 
 function redirectOf(url: URL, { statusCode, headers }: Response): URL | undefined {

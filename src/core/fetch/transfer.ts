@@ -1,5 +1,6 @@
 import type { Tries } from './mirrors.ts'
-import { drain, type Method, type Requester, type Response } from './request.ts'
+import type { Method, Requester } from './request.ts'
+import { drain, type Response } from './response.ts'
 import { Trouble, troubleOf, troubleOfStatus } from './trouble.ts'
 
 const slowestRate = 1024

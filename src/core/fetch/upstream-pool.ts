@@ -1,7 +1,8 @@
 import { Failure } from '../../lib/failure.ts'
 import type { Row } from '../../store/schema.ts'
 import type { Ctx } from '../ctx.ts'
-import type { Access, Upstream } from './fetch.ts'
+import type { Upstream } from './fetch.ts'
+import type { Access } from './remotes.ts'
 import { accessOf } from './remotes.ts'
 
 /** One upstream per remote, opened anew when the remote was changed: connections and tokens last. */

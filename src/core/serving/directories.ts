@@ -1,6 +1,15 @@
 import type { Micros } from '../../lib/time.ts'
+import type { Row } from '../../store/schema.ts'
 import type { Ctx } from '../ctx.ts'
-import type { Target } from './served.ts'
+import type { Format } from '../format.ts'
+
+/** What a distribution points at: the same until something it depends on changes. */
+export interface Target {
+  format: Format
+  repository: Row<'repository'>
+  version: Row<'version'>
+  publication: Row<'publication'> | undefined
+}
 
 /** The entries of one directory, by name; those of directories end in a slash. */
 export type Directory = readonly Entry[]

@@ -5,9 +5,8 @@ import { type Db, engineOf } from '../../store/database.ts'
 import type { Row, Schema } from '../../store/schema.ts'
 import { findCheckpoint, listCheckpoints, parseCheckpointPath, renderSecond, servesCheckpoints } from './checkpoints.ts'
 import { type Ctx, formatNamed } from '../ctx.ts'
-import type { Format } from '../format.ts'
 import type { Guard } from '../access/guards.ts'
-import { byName, type Directory, openDirectories } from './directories.ts'
+import { byName, type Directory, openDirectories, type Target } from './directories.ts'
 
 /*
  * From a path below /pulp/content/ to what lies there, in Pulp's order: what the format makes up for the distribution,
@@ -31,14 +30,6 @@ export type Served =
   /** A directory that was asked for without its slash, or what lies elsewhere: `to` is a path below /pulp/content/ then. */
   | { kind: 'redirect'; to?: string }
   | { kind: 'missing'; reason?: string }
-
-/** What a distribution points at: the same until something it depends on changes. */
-export interface Target {
-  format: Format
-  repository: Row<'repository'>
-  version: Row<'version'>
-  publication: Row<'publication'> | undefined
-}
 
 /** A path segment below which there are distributions. */
 export interface Branch {

@@ -5,10 +5,7 @@ import { parseTime } from '../../lib/time.ts'
 import { type Db, engineOf } from '../../store/database.ts'
 import { findTarget, type TargetKinds } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
-import type { Call, Field, Filter, Filters } from './resource.ts'
-
-/** A column (`repository.name`) or an expression that depends on the engine. */
-export type Column = string | ((db: Db) => RawBuilder<unknown>)
+import type { Call, Column, Field, Filter, Filters } from './resource.ts'
 
 export type FilterLookup = Lookup | 'isnull'
 

@@ -1,18 +1,25 @@
 import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
 import { isAllowed, scopeOf } from '../../core/access/auth.ts'
-import type { DistributionType, Format, RepositoryType } from '../../core/format.ts'
+import type { DistributionType, Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
 import { prnOf } from '../../core/names.ts'
 import { findNamespace, isAllowedIn, namespaceIn } from '../../core/access/namespaces.ts'
 import { textRows } from '../../store/bulk.ts'
 import { type Db, engineOf } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
-import type { RepositoryRules } from './repositories.ts'
 import type { Call, Resource, Rule } from './resource.ts'
 
 /*
  * Who may do what where paths lie in namespaces. A right on a distribution comes from roles on all of them, on it, or on its namespace;
  * who may see it, if it is not private, is everybody. Repositories that pushes made have no rights of their own: those of their distribution count.
  */
+
+/** Who may do what with repositories of a type. */
+export interface RepositoryRules {
+  see: Pick<Resource<'repository'>, 'view' | 'visible'>
+  change: Exclude<Rule, string>
+  delete?: Rule
+  right(right: RepositoryRight): Exclude<Rule, string>
+}
 
 export interface DistributionRules {
   see: Pick<Resource<'distribution'>, 'view' | 'visible'>

@@ -5,10 +5,10 @@ import { renderTime } from '../../lib/time.ts'
 import { textRows } from '../../store/bulk.ts'
 import { scopeOf } from '../../core/access/auth.ts'
 import { parseExpression } from './expression.ts'
-import { type Column, columnOf, parseFilterValue } from './filters.ts'
+import { columnOf, parseFilterValue } from './filters.ts'
 import { collectionHref, findTarget, hrefOf, isKey } from './hrefs.ts'
 import { invalid } from './invalid.ts'
-import type { Answer, Call, Field, Filter, Filters, Resource, Rows } from './resource.ts'
+import type { Answer, Call, Column, Field, Filter, Filters, Resource, Rows } from './resource.ts'
 
 /** What a list takes besides filters. */
 const controls = new Set(['exclude_fields', 'fields', 'limit', 'minimal', 'offset', 'page_size', 'ordering', 'format', 'q'])

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
+import type { Format, RepositoryType } from '../../core/format.ts'
 import { prnOf } from '../../core/names.ts'
 import { checkUnique, createResource, type RepositoryValues } from '../../core/resources.ts'
 import { repositoryPermission } from '../../core/access/roles.ts'
@@ -20,7 +20,7 @@ import {
   taskAnswer,
 } from './operations.ts'
 import { acting } from './repository-actions.ts'
-import { rightsOfPushed } from './in-namespaces.ts'
+import { type RepositoryRules, rightsOfPushed } from './in-namespaces.ts'
 import type { Answer, AnswerSchema, Call, Fields, Filters, Operation, Resource, Rule, Target } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
 
@@ -126,14 +126,6 @@ export function repositoryResource(format: Format, type: RepositoryType): Resour
       ...(type.pushed ? [] : labelOperations('repository', rights.change)),
     ],
   }
-}
-
-/** Who may do what with repositories of a type. */
-export interface RepositoryRules {
-  see: Pick<Resource<'repository'>, 'view' | 'visible'>
-  change: Exclude<Rule, string>
-  delete?: Rule
-  right(right: RepositoryRight): Exclude<Rule, string>
 }
 
 function usualRights(format: Format, type: RepositoryType): RepositoryRules {

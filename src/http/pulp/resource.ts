@@ -3,13 +3,16 @@ import type { User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import type { Field, Fields } from '../../core/format.ts'
 import type { Kind } from '../../core/names.ts'
+import type { Db } from '../../store/database.ts'
 import type { Row, Schema } from '../../store/schema.ts'
-import type { Column } from './filters.ts'
 
 /*
  * The REST API as data. A Resource declares a type of thing (its table, names, fields, filters) and its operations; an Endpoint is one
  * operation with its address. routes.ts turns endpoints into routes, openapi.ts into the document; nothing else knows either.
  */
+
+/** A column (`repository.name`) or an expression that depends on the engine. */
+export type Column = string | ((db: Db) => RawBuilder<unknown>)
 
 export interface Resource<T extends keyof Schema = any> {
   /** Collection below the API root, without slashes at its ends: `repositories/rpm/rpm`. Below a parent its last segment: `versions`. */
