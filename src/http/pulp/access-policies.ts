@@ -6,8 +6,8 @@ import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups, nameFilters } from './filters.ts'
 import { invalid, invalidField } from './invalid.ts'
 import { showRow } from './list.ts'
-import { answerSchema, listing, reading } from './operations.ts'
-import type { Answer, Call, Field, Fields, Operation, Registry, Resource, Rule } from './resource.ts'
+import { answerSchema, listing, reading, updating } from './operations.ts'
+import type { Answer, Call, Field, Fields, Registry, Resource, Rule } from './resource.ts'
 
 /*
  * Pulp's access policies: who may do what with each collection, as statements that an administrator may change. Here the rules stand with
@@ -58,8 +58,25 @@ export const accessPolicies: Resource<'access_policy'> = {
   operations: [
     listing(answer, 'admin'),
     reading(answer, 'admin'),
-    updating('update', 'PUT'),
-    updating('partial_update', 'PATCH'),
+    ...updating({
+      summary: 'Update an access policy',
+      body,
+      answers: { 200: answer },
+      allow: 'admin',
+      run(call) {
+        const policy = showPolicy(call, call.row)
+        const { permissions_assignment: hooks, creation_hooks: alsoHooks } = call.body
+        if (hooks && alsoHooks && !isDeepStrictEqual(hooks, alsoHooks))
+          throw invalid({ non_field_errors: ["Cannot specify both 'permissions_assignment' and 'creation_hooks'."] })
+        for (const [field, value] of Object.entries(call.body))
+          if (!isDeepStrictEqual(value, policy[field]))
+            throw invalidField(
+              field,
+              `The access policy of "${String(policy['viewset_name'])}" is fixed: rights are given by roles. Only its present value can be set.`,
+            )
+        return setCustomized(call, Object.keys(call.body).length > 0 ? 1 : call.row.customized)
+      },
+    }),
     {
       name: 'reset',
       method: 'POST',
@@ -71,31 +88,6 @@ export const accessPolicies: Resource<'access_policy'> = {
       run: (call) => setCustomized(call, 0),
     },
   ],
-}
-
-function updating(name: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): Operation {
-  return {
-    name,
-    method,
-    on: 'item',
-    summary: 'Update an access policy',
-    body: { ...body, partial: method === 'PATCH' },
-    answers: { 200: answer },
-    allow: 'admin',
-    run(call) {
-      const policy = showPolicy(call, call.row)
-      const { permissions_assignment: hooks, creation_hooks: alsoHooks } = call.body
-      if (hooks && alsoHooks && !isDeepStrictEqual(hooks, alsoHooks))
-        throw invalid({ non_field_errors: ["Cannot specify both 'permissions_assignment' and 'creation_hooks'."] })
-      for (const [field, value] of Object.entries(call.body))
-        if (!isDeepStrictEqual(value, policy[field]))
-          throw invalidField(
-            field,
-            `The access policy of "${String(policy['viewset_name'])}" is fixed: rights are given by roles. Only its present value can be set.`,
-          )
-      return setCustomized(call, Object.keys(call.body).length > 0 ? 1 : call.row.customized)
-    },
-  }
 }
 
 async function setCustomized(call: Call, customized: 0 | 1): Promise<Answer> {

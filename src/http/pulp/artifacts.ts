@@ -7,7 +7,7 @@ import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups } from './filters.ts'
 import { findTarget } from './hrefs.ts'
 import { invalid } from './invalid.ts'
-import { answerSchema, created, listing, reading } from './operations.ts'
+import { answerSchema, created, creating, listing, reading } from './operations.ts'
 import type { Call, Fields, Resource } from './resource.ts'
 
 const digests = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
@@ -74,10 +74,7 @@ export const artifacts: Resource<'blob'> = {
   operations: [
     listing(answer, 'admin'),
     reading(answer, 'admin'),
-    {
-      name: 'create',
-      method: 'POST',
-      on: 'collection',
+    creating({
       summary: 'Create an artifact',
       body: {
         schema: 'Artifact',
@@ -87,7 +84,7 @@ export const artifacts: Resource<'blob'> = {
       answers: { 201: answer },
       allow: 'admin',
       run: createArtifact,
-    },
+    }),
     {
       name: 'delete',
       method: 'DELETE',

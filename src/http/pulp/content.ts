@@ -17,7 +17,7 @@ import { baseFields, labelFilter, lookups } from './filters.ts'
 import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
 import { onlyByKey, showRows, visibleRows } from './list.ts'
-import { answerSchema, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
+import { answerSchema, creating, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
 import { maySee, repositoryOf } from './permit.ts'
 import type { Column, BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
 import { checkLabels, labelsField } from './settings.ts'
@@ -140,7 +140,7 @@ export function contentResource(format: Format, type: ContentType): Resource<'co
     operations: [
       listing(answer),
       reading(answer),
-      ...(type.create ? [creating(format, type, type.create)] : []),
+      ...(type.create ? [uploading(format, type, type.create)] : []),
       ...labelOperations('content', { model: ['core.manage_content_labels'] }, type.create ? 201 : 200),
     ],
   }
@@ -398,7 +398,7 @@ const fileFields: Fields = {
   },
 }
 
-function creating(format: Format, type: ContentType, create: NonNullable<ContentType['create']>): Operation {
+function uploading(format: Format, type: ContentType, create: NonNullable<ContentType['create']>): Operation {
   const app = format.name
   const required = new Set(create.required ?? [])
   const own = Object.fromEntries(
@@ -416,10 +416,7 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
       ...own,
     },
   }
-  return {
-    name: 'create',
-    method: 'POST',
-    on: 'collection',
+  return creating({
     summary: `Create a ${type.name}`,
     body,
     answers: { 202: taskAnswer },
@@ -444,7 +441,7 @@ function creating(format: Format, type: ContentType, create: NonNullable<Content
         exclusive: [call.body['upload']?.prn, repository?.prn].filter((prn) => prn !== undefined),
       })
     },
-  }
+  })
 }
 
 /** A task's arguments name things by PRN. */

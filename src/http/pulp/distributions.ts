@@ -13,6 +13,8 @@ import { type DistributionRules, namespaceOf, rightsInNamespaces } from './in-na
 import { invalid } from './invalid.ts'
 import {
   answerSchema,
+  creating,
+  deletingLater,
   domainLock,
   labelOperations,
   listing,
@@ -20,9 +22,10 @@ import {
   reading,
   roleOperations,
   taskAnswer,
+  updating,
 } from './operations.ts'
 import { denied } from './permit.ts'
-import type { Call, Fields, Filters, Operation, Resource, Target } from './resource.ts'
+import type { Call, Fields, Filters, Resource, Target } from './resource.ts'
 import { checkLabels, labelsField, pickSettings, showSettings } from './settings.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
@@ -185,19 +188,6 @@ export function distributionResource(format: Format, type: DistributionType): Re
       exclusive: [await domainLock(call, 'distributions'), ...more],
       immediate: more.length === 0,
     })
-  const updating = (name: 'update' | 'partial_update'): Operation => ({
-    name,
-    method: name === 'update' ? 'PUT' : 'PATCH',
-    on: 'item',
-    summary: `Update a ${app} distribution`,
-    body: name === 'update' ? body : { ...body, partial: true },
-    answers: { 202: taskAnswer },
-    allow: { ...rules.change, named },
-    async run(call) {
-      const changes = await distributionValues(shape, call, call.row)
-      return task(call, 'update', { id: call.row.id, changes }, 'ageneral_update')
-    },
-  })
   return {
     path: `distributions/${app}/${type.type}`,
     app,
@@ -213,25 +203,26 @@ export function distributionResource(format: Format, type: DistributionType): Re
     operations: [
       listing(answer),
       reading(answer),
-      {
-        name: 'create',
-        method: 'POST',
-        on: 'collection',
+      creating({
         summary: `Create a ${app} distribution`,
         body,
         answers: { 202: taskAnswer },
         allow: { ...rules.create, named },
         run: async (call) =>
           task(call, 'create', { type: `${app}.${type.type}`, values: await distributionValues(shape, call) }, 'general_create'),
-      },
-      updating('update'),
-      updating('partial_update'),
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
-        summary: `Delete a ${app} distribution`,
+      }),
+      ...updating({
+        summary: `Update a ${app} distribution`,
+        body,
         answers: { 202: taskAnswer },
+        allow: { ...rules.change, named },
+        async run(call) {
+          const changes = await distributionValues(shape, call, call.row)
+          return task(call, 'update', { id: call.row.id, changes }, 'ageneral_update')
+        },
+      }),
+      deletingLater({
+        summary: `Delete a ${app} distribution`,
         allow: rules.delete,
         async run(call) {
           const pushed = await pushedTo(call.ctx.db, call.ctx.formats, call.row.id)
@@ -240,7 +231,7 @@ export function distributionResource(format: Format, type: DistributionType): Re
           const name = format.namespaces && !type.pullsThrough ? 'general_multi_delete' : 'ageneral_delete'
           return task(call, 'delete', { id: call.row.id }, name, more)
         },
-      },
+      }),
       ...roleOperations(`${app}.${model.toLowerCase()}`),
       ...labelOperations('distribution', rules.change, 200),
     ],

@@ -3,8 +3,8 @@ import { lookups } from './filters.ts'
 import { hrefOf } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import { noFilters, showRow } from './list.ts'
-import { answerSchema, created, listing, reading, roleOperations } from './operations.ts'
-import type { Call, Fields, Operation, Resource } from './resource.ts'
+import { answerSchema, created, creating, deleting, listing, reading, roleOperations, updating } from './operations.ts'
+import type { Call, Fields, Resource } from './resource.ts'
 import { roleAssignments } from './role-assignments.ts'
 import { showUserName, userNameFields } from './users.ts'
 
@@ -40,30 +40,29 @@ export const groups: Resource<'user_group'> = {
   operations: [
     listing(answer),
     reading(answer),
-    {
-      name: 'create',
-      method: 'POST',
-      on: 'collection',
+    creating({
       summary: 'Create a group',
       body,
       answers: { 201: answer },
       allow: { model: ['core.add_group'] },
       run: async (call) => created(call, await createGroup(call.ctx, call.body['name'], call.user!.id)),
-    },
-    updating('update', 'PUT'),
-    updating('partial_update', 'PATCH'),
-    {
-      name: 'delete',
-      method: 'DELETE',
-      on: 'item',
-      summary: 'Delete a group',
-      answers: { 204: null },
-      allow: { object: ['core.delete_group'] },
+    }),
+    ...updating({
+      summary: 'Update a group',
+      body,
+      answers: { 200: answer },
+      allow: mayChange,
       async run(call) {
-        await deleteGroup(call.ctx, call.row)
-        return { status: 204 }
+        const { name } = call.body
+        const group = name === undefined ? call.row : await renameGroup(call.ctx, call.row, name)
+        return { status: 200, body: await showRow(call, groups, group) }
       },
-    },
+    }),
+    deleting({
+      summary: 'Delete a group',
+      allow: { object: ['core.delete_group'] },
+      remove: (call) => deleteGroup(call.ctx, call.row),
+    }),
     ...roleOperations('core.group', [view]),
   ],
 }
@@ -102,10 +101,7 @@ export const groupUsers: Resource<'user'> = {
   show: async (call, rows) => rows.map((row) => showUserName(call, row)),
   operations: [
     listing(memberAnswer, { parent: [view] }),
-    {
-      name: 'create',
-      method: 'POST',
-      on: 'collection',
+    creating({
       summary: 'Add a user to a group',
       body: { schema: 'GroupUser', fields: userNameFields },
       answers: { 201: memberAnswer },
@@ -117,37 +113,13 @@ export const groupUsers: Resource<'user'> = {
         await addMember(call.ctx, call.parent, user)
         return { status: 201, body: showUserName(call, user) }
       },
-    },
-    {
-      name: 'delete',
-      method: 'DELETE',
-      on: 'item',
+    }),
+    deleting({
       summary: 'Remove a user from a group',
-      answers: { 204: null },
       allow: { parent: mayChange.object },
-      async run(call) {
-        await removeMember(call.ctx, call.parent, call.row)
-        return { status: 204 }
-      },
-    },
+      remove: (call) => removeMember(call.ctx, call.parent, call.row),
+    }),
   ],
-}
-
-function updating(operation: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): Operation {
-  return {
-    name: operation,
-    method,
-    on: 'item',
-    summary: 'Update a group',
-    body: { ...body, partial: method === 'PATCH' },
-    answers: { 200: answer },
-    allow: mayChange,
-    async run(call: Call) {
-      const { name } = call.body
-      const group = name === undefined ? call.row : await renameGroup(call.ctx, call.row, name)
-      return { status: 200, body: await showRow(call, groups, group) }
-    },
-  }
 }
 
 /** How guards name groups. */

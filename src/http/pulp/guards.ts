@@ -5,8 +5,8 @@ import { baseFields, lookups, nameFilters } from './filters.ts'
 import { groupFields, showGroup } from './groups.ts'
 import { hrefOf } from './hrefs.ts'
 import { showRow, visibleTo } from './list.ts'
-import { answerSchema, created, listing, reading, roleOperations } from './operations.ts'
-import type { Call, Fields, Filters, Operation, Resource, Target } from './resource.ts'
+import { answerSchema, created, creating, deleting, listing, reading, roleOperations, updating } from './operations.ts'
+import type { Call, Fields, Filters, Resource, Target } from './resource.ts'
 import { showUserName, userNameFields } from './users.ts'
 
 const commonFields: Fields = {
@@ -148,19 +148,6 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
   const may = (action: string) => `core.${action}_${lower}`
   const answer = answerSchema(model, baseFields, fields)
   const body = { schema: model, fields: fields }
-  const updating = (name: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): Operation => ({
-    name,
-    method,
-    on: 'item',
-    summary: `Update a ${path} content guard`,
-    body: { ...body, partial: method === 'PATCH' },
-    answers: { 200: answer },
-    allow: { object: [may('change')] },
-    async run(call) {
-      const guard = await updateGuard(call.ctx, call.row, valuesOf(call.body, settings))
-      return { status: 200, body: await showRow(call, call.resource!, guard) }
-    },
-  })
   return {
     path: `contentguards/core/${path}`,
     app: 'core',
@@ -179,10 +166,7 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
     operations: [
       listing(answer),
       reading(answer),
-      {
-        name: 'create',
-        method: 'POST',
-        on: 'collection',
+      creating({
         summary: `Create a ${path} content guard`,
         body,
         answers: { 201: answer },
@@ -192,21 +176,22 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
           const made = type === composite.type ? { ...values, settings: { guards: [], ...values.settings } } : values
           return created(call, await createGuard(call.ctx, type, { ...made, name: call.body['name'] }, call.user!.id))
         },
-      },
-      updating('update', 'PUT'),
-      updating('partial_update', 'PATCH'),
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
-        summary: `Delete a ${path} content guard`,
-        answers: { 204: null },
-        allow: { object: [may('delete')] },
+      }),
+      ...updating({
+        summary: `Update a ${path} content guard`,
+        body,
+        answers: { 200: answer },
+        allow: { object: [may('change')] },
         async run(call) {
-          await deleteGuard(call.ctx, call.row)
-          return { status: 204 }
+          const guard = await updateGuard(call.ctx, call.row, valuesOf(call.body, settings))
+          return { status: 200, body: await showRow(call, call.resource!, guard) }
         },
-      },
+      }),
+      deleting({
+        summary: `Delete a ${path} content guard`,
+        allow: { object: [may('delete')] },
+        remove: (call) => deleteGuard(call.ctx, call.row),
+      }),
       ...roleOperations(`core.${lower}`, [may('view')]),
     ],
   }

@@ -4,7 +4,17 @@ import { createNamespace, distributionsIn } from '../../core/access/namespace-re
 import { prnOf } from '../../core/names.ts'
 import { pushedTo } from '../../core/resources.ts'
 import { baseFields, nameFilters } from './filters.ts'
-import { answerSchema, created, listing, postponed, prnOfRow, reading, roleOperations, taskAnswer } from './operations.ts'
+import {
+  answerSchema,
+  created,
+  creating,
+  deletingLater,
+  listing,
+  postponed,
+  prnOfRow,
+  reading,
+  roleOperations,
+} from './operations.ts'
 import type { Call, Fields, Resource } from './resource.ts'
 
 const fields: Fields = { name: { type: 'string', required: true } }
@@ -35,10 +45,7 @@ function namespaceResource({ name: app }: Format, { path, model }: NamespaceType
     operations: [
       listing(answer),
       reading(answer),
-      {
-        name: 'create',
-        method: 'POST',
-        on: 'collection',
+      creating({
         summary: 'Create a namespace',
         body: { schema, fields },
         answers: { 201: answer },
@@ -50,13 +57,9 @@ function namespaceResource({ name: app }: Format, { path, model }: NamespaceType
           },
         },
         run: async (call) => created(call, await createNamespace(call.ctx, type, call.body['name'], call.user!.id)),
-      },
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
+      }),
+      deletingLater({
         summary: 'Delete a namespace with all that lies in it',
-        answers: { 202: taskAnswer },
         allow: { object: [`${app}.delete_${lower}`, view] },
         run: async (call) =>
           postponed(call, {
@@ -65,7 +68,7 @@ function namespaceResource({ name: app }: Format, { path, model }: NamespaceType
             args: { namespaceId: call.row.id },
             exclusive: [...(await heldBy(call)), prnOfRow(call)],
           }),
-      },
+      }),
       ...roleOperations(`${app}.${lower}`, [view]),
     ],
   }

@@ -5,7 +5,7 @@ import { defaultDomain, dispatchTask, type NewTask } from '../../core/tasks/task
 import { hrefOf } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import { checkQuery, listPage, showRow } from './list.ts'
-import type { Answer, AnswerSchema, Call, Fields, Operation, Resource, Rule } from './resource.ts'
+import type { Answer, AnswerSchema, BodySchema, Call, Fields, Operation, Resource, Rule } from './resource.ts'
 import { readable } from './validate.ts'
 
 /* The operations that many resources have in common. */
@@ -37,6 +37,42 @@ export function reading(schema: AnswerSchema, allow: Rule = 'authenticated'): Op
       return { status: 200, body: await showRow(call, call.resource!, call.row) }
     },
   }
+}
+
+type Declared = Pick<Operation, 'summary' | 'allow'>
+type Changing = Declared & Pick<Operation, 'answers' | 'run'> & { body: BodySchema }
+
+/** `POST` on the collection. */
+export function creating(declared: Changing): Operation {
+  return { name: 'create', method: 'POST', on: 'collection', ...declared }
+}
+
+/** `PUT` and `PATCH` on an item. */
+export function updating({ body, ...declared }: Changing): Operation[] {
+  return [
+    { name: 'update', method: 'PUT', on: 'item', body, ...declared },
+    { name: 'partial_update', method: 'PATCH', on: 'item', body: { ...body, partial: true }, ...declared },
+  ]
+}
+
+/** `DELETE` on an item. */
+export function deleting({ remove, ...declared }: Declared & { remove(call: Call): Promise<void> }): Operation {
+  return {
+    name: 'delete',
+    method: 'DELETE',
+    on: 'item',
+    answers: { 204: null },
+    ...declared,
+    async run(call) {
+      await remove(call)
+      return { status: 204 }
+    },
+  }
+}
+
+/** `DELETE` on an item, by a task. */
+export function deletingLater(declared: Declared & Pick<Operation, 'run'>): Operation {
+  return { name: 'delete', method: 'DELETE', on: 'item', answers: { 202: taskAnswer }, ...declared }
 }
 
 /** Component of a resource's answers: all but what is write-only, with the base fields first. */

@@ -8,7 +8,7 @@ import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups, timeFilters } from './filters.ts'
 import { findTarget, hrefOf, versionHrefs } from './hrefs.ts'
 import { invalid } from './invalid.ts'
-import { answerSchema, listing, postponed, reading, roleOperations, taskAnswer } from './operations.ts'
+import { answerSchema, creating, deleting, listing, postponed, reading, roleOperations, taskAnswer } from './operations.ts'
 import type { Call, Fields, Filter, Filters, Operation, Resource, Target } from './resource.ts'
 import { checkSetting, pickSettings, showSettings } from './settings.ts'
 import { contentFilter } from './versions.ts'
@@ -94,7 +94,7 @@ function publicationResource(format: Format, publications: Publications): Resour
     operations: [
       listing(answer),
       reading(answer),
-      creating(
+      publishing(
         format,
         publications,
         { schema, fields: fields },
@@ -103,33 +103,23 @@ function publicationResource(format: Format, publications: Publications): Resour
           named: { repository: viewRepository, repository_version: viewRepository },
         },
       ),
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
+      deleting({
         summary: `Delete a ${app} publication`,
-        answers: { 204: null },
         allow: { object: [may('delete'), view] },
-        async run(call) {
-          await deleteResource(call.ctx, 'publication', call.row.id)
-          return { status: 204 }
-        },
-      },
+        remove: (call) => deleteResource(call.ctx, 'publication', call.row.id),
+      }),
       ...roleOperations(`${app}.${model.toLowerCase()}`),
     ],
   }
 }
 
-function creating(
+function publishing(
   format: Format,
   { fields, task }: Publications,
   body: NonNullable<Operation['body']>,
   allow: Operation['allow'],
 ): Operation {
-  return {
-    name: 'create',
-    method: 'POST',
-    on: 'collection',
+  return creating({
     summary: `Create a ${format.name} publication`,
     body,
     answers: { 202: taskAnswer },
@@ -145,7 +135,7 @@ function creating(
         shared: [repositoryPrn],
       })
     },
-  }
+  })
 }
 
 async function versionToPublish(call: Call): Promise<{ versionId: number; repositoryPrn: string }> {

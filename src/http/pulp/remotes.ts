@@ -7,6 +7,8 @@ import { invalid } from './invalid.ts'
 import {
   answerSchema,
   created,
+  creating,
+  deletingLater,
   labelOperations,
   listing,
   postponed,
@@ -14,8 +16,9 @@ import {
   reading,
   roleOperations,
   taskAnswer,
+  updating,
 } from './operations.ts'
-import type { Call, Field, Fields, Filters, Operation, Resource } from './resource.ts'
+import type { Call, Field, Fields, Filters, Resource } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
@@ -136,10 +139,7 @@ export function remoteResource(format: Format, declared: ResourceType): Resource
     operations: [
       listing(answer),
       reading(answer),
-      {
-        name: 'create',
-        method: 'POST',
-        on: 'collection',
+      creating({
         summary: `Create a ${app} remote`,
         body,
         answers: { 201: answer },
@@ -148,15 +148,26 @@ export function remoteResource(format: Format, declared: ResourceType): Resource
           const values = remoteValues(format, declared, call.body)
           return created(call, await createResource(call.ctx, 'remote', type, values as RemoteValues, call.user!.id))
         },
-      },
-      updating('update', format, declared, body, change),
-      updating('partial_update', format, declared, { ...body, partial: true }, change),
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
-        summary: `Delete a ${app} remote`,
+      }),
+      ...updating({
+        summary: `Update a ${app} remote`,
+        body,
         answers: { 202: taskAnswer },
+        allow: change,
+        async run(call) {
+          const changes = remoteValues(format, declared, call.body, call.row)
+          await checkUnique(call.ctx.db, call.ctx.formats, 'remote', call.row.type, changes, call.row.id)
+          return postponed(call, {
+            name: `${tasks}.ageneral_update`,
+            kind: 'update',
+            args: { resource: 'remote', id: call.row.id, changes },
+            exclusive: [prnOfRow(call)],
+            immediate: true,
+          })
+        },
+      }),
+      deletingLater({
+        summary: `Delete a ${app} remote`,
         allow: { object: [may('delete'), view] },
         run: (call) =>
           postponed(call, {
@@ -165,39 +176,10 @@ export function remoteResource(format: Format, declared: ResourceType): Resource
             args: { resource: 'remote', id: call.row.id },
             exclusive: [prnOfRow(call)],
           }),
-      },
+      }),
       ...roleOperations(`${app}.${model.toLowerCase()}`),
       ...labelOperations('remote', change),
     ],
-  }
-}
-
-function updating(
-  name: 'update' | 'partial_update',
-  format: Format,
-  declared: ResourceType,
-  body: Operation['body'],
-  allow: Operation['allow'],
-): Operation {
-  return {
-    name,
-    method: name === 'update' ? 'PUT' : 'PATCH',
-    on: 'item',
-    summary: `Update a ${format.name} remote`,
-    body: body!,
-    answers: { 202: taskAnswer },
-    allow,
-    async run(call) {
-      const changes = remoteValues(format, declared, call.body, call.row)
-      await checkUnique(call.ctx.db, call.ctx.formats, 'remote', call.row.type, changes, call.row.id)
-      return postponed(call, {
-        name: `${tasks}.ageneral_update`,
-        kind: 'update',
-        args: { resource: 'remote', id: call.row.id, changes },
-        exclusive: [prnOfRow(call)],
-        immediate: true,
-      })
-    },
   }
 }
 

@@ -11,6 +11,8 @@ import { invalid, invalidField } from './invalid.ts'
 import {
   answerSchema,
   created,
+  creating,
+  deletingLater,
   labelOperations,
   listing,
   postponed,
@@ -18,10 +20,11 @@ import {
   reading,
   roleOperations,
   taskAnswer,
+  updating,
 } from './operations.ts'
 import { acting } from './repository-actions.ts'
 import { type RepositoryRules, rightsOfPushed } from './in-namespaces.ts'
-import type { Answer, AnswerSchema, Call, Fields, Filters, Operation, Resource, Rule, Target } from './resource.ts'
+import type { Answer, AnswerSchema, BodySchema, Call, Fields, Filters, Operation, Resource, Rule, Target } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
 
 const tasks = 'pulpcore.app.tasks'
@@ -115,9 +118,25 @@ export function repositoryResource(format: Format, type: RepositoryType): Resour
     operations: [
       listing(answer),
       reading(answer),
-      ...(type.pushed ? [] : [creating(format, type, body, answer), deleting(format, rights.delete!)]),
-      updating('update', format, type, body, rights.change),
-      updating('partial_update', format, type, { ...body, partial: true }, rights.change),
+      ...(type.pushed ? [] : byHand(format, type, body, answer, rights.delete!)),
+      ...updating({
+        summary: `Update a ${app} repository`,
+        body,
+        answers: { 202: taskAnswer },
+        allow: rights.change,
+        async run(call) {
+          await checkRemote(call, call.row.type)
+          const changes = repositoryValues(format, type, call.body, call.row)
+          await checkUnique(call.ctx.db, call.ctx.formats, 'repository', call.row.type, changes, call.row.id)
+          return postponed(call, {
+            name: `${tasks}.base.ageneral_update`,
+            kind: 'update',
+            args: { resource: 'repository', id: call.row.id, changes },
+            exclusive: [prnOfRow(call)],
+            immediate: true,
+          })
+        },
+      }),
       ...(type.sync ? [syncing(format, type, type.sync, rights.right('sync'))] : []),
       ...(type.modify ? [modifying(format, rights.right('modify'))] : []),
       ...(type.actions ?? []).map((action) => acting(action, rights.right(action.right))),
@@ -141,73 +160,37 @@ function usualRights(format: Format, type: RepositoryType): RepositoryRules {
 
 const viewRemote = (format: Format, { model }: RepositoryType) => `${format.name}.view_${model.toLowerCase()}remote`
 
-function creating(format: Format, type: RepositoryType, body: Operation['body'], answer: AnswerSchema): Operation {
-  return {
-    name: 'create',
-    method: 'POST',
-    on: 'collection',
-    summary: `Create a ${format.name} repository`,
-    body: body!,
-    answers: { 201: answer },
-    allow: {
-      model: [`${format.name}.add_${type.model.toLowerCase()}repository`],
-      named: { remote: viewRemote(format, type) },
-    },
-    async run(call) {
-      const name = `${format.name}.${type.type}`
-      await checkRemote(call, name)
-      const values = repositoryValues(format, type, call.body)
-      return created(call, await createResource(call.ctx, 'repository', name, values as RepositoryValues, call.user!.id))
-    },
-  }
-}
-
-function deleting({ name }: Format, allow: Rule): Operation {
-  return {
-    name: 'delete',
-    method: 'DELETE',
-    on: 'item',
-    summary: `Delete a ${name} repository`,
-    answers: { 202: taskAnswer },
-    allow,
-    run: (call) =>
-      postponed(call, {
-        name: `${tasks}.base.ageneral_delete`,
-        kind: 'delete',
-        args: { resource: 'repository', id: call.row.id },
-        exclusive: [prnOfRow(call)],
-      }),
-  }
-}
-
-function updating(
-  name: 'update' | 'partial_update',
-  format: Format,
-  type: RepositoryType,
-  body: Operation['body'],
-  allow: Operation['allow'],
-): Operation {
-  return {
-    name,
-    method: name === 'update' ? 'PUT' : 'PATCH',
-    on: 'item',
-    summary: `Update a ${format.name} repository`,
-    body: body!,
-    answers: { 202: taskAnswer },
-    allow,
-    async run(call) {
-      await checkRemote(call, call.row.type)
-      const changes = repositoryValues(format, type, call.body, call.row)
-      await checkUnique(call.ctx.db, call.ctx.formats, 'repository', call.row.type, changes, call.row.id)
-      return postponed(call, {
-        name: `${tasks}.base.ageneral_update`,
-        kind: 'update',
-        args: { resource: 'repository', id: call.row.id, changes },
-        exclusive: [prnOfRow(call)],
-        immediate: true,
-      })
-    },
-  }
+/** What there is where repositories are made and deleted by users, not by pushes. */
+function byHand(format: Format, type: RepositoryType, body: BodySchema, answer: AnswerSchema, mayDelete: Rule): Operation[] {
+  const { name: app } = format
+  const name = `${app}.${type.type}`
+  return [
+    creating({
+      summary: `Create a ${app} repository`,
+      body,
+      answers: { 201: answer },
+      allow: {
+        model: [`${app}.add_${type.model.toLowerCase()}repository`],
+        named: { remote: viewRemote(format, type) },
+      },
+      async run(call) {
+        await checkRemote(call, name)
+        const values = repositoryValues(format, type, call.body)
+        return created(call, await createResource(call.ctx, 'repository', name, values as RepositoryValues, call.user!.id))
+      },
+    }),
+    deletingLater({
+      summary: `Delete a ${app} repository`,
+      allow: mayDelete,
+      run: (call) =>
+        postponed(call, {
+          name: `${tasks}.base.ageneral_delete`,
+          kind: 'delete',
+          args: { resource: 'repository', id: call.row.id },
+          exclusive: [prnOfRow(call)],
+        }),
+    }),
+  ]
 }
 
 /** A remote of another format cannot fill the repository. */

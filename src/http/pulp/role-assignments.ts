@@ -5,7 +5,7 @@ import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups } from './filters.ts'
 import { findTarget, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
-import { answerSchema, created, listing, reading } from './operations.ts'
+import { answerSchema, created, creating, deleting, listing, reading } from './operations.ts'
 import type { Call, Fields, Filters, Resource, Rule } from './resource.ts'
 
 /* `users/<id>/roles/` and `groups/<id>/roles/`: the roles of one holder, on objects or on everything. */
@@ -76,28 +76,18 @@ export function roleAssignments({ parent, column, schema, placeholder, allow, ho
     operations: [
       listing(answer, allow),
       reading(answer, allow),
-      {
-        name: 'create',
-        method: 'POST',
-        on: 'collection',
+      creating({
         summary: `Create ${schema === 'UserRole' ? 'an user' : 'a group'} role`,
         body: { schema, fields: fields },
         answers: { 201: answer },
         allow,
         run: async (call) => created(call, await assign(call, holder(call.parent))),
-      },
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
+      }),
+      deleting({
         summary: `Delete ${schema === 'UserRole' ? 'an user' : 'a group'} role`,
-        answers: { 204: null },
         allow,
-        async run(call) {
-          await unassignRole(call.ctx, call.row)
-          return { status: 204 }
-        },
-      },
+        remove: (call) => unassignRole(call.ctx, call.row),
+      }),
     ],
   }
 }

@@ -5,8 +5,8 @@ import { baseFields, lookups, nameFilters } from './filters.ts'
 import { apiRoot } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import { showRow } from './list.ts'
-import { answerSchema, created, listing, reading } from './operations.ts'
-import type { Call, Fields, Filter, Operation, Resource } from './resource.ts'
+import { answerSchema, created, creating, deleting, listing, reading, updating } from './operations.ts'
+import type { Call, Fields, Filter, Resource } from './resource.ts'
 
 const fields: Fields = {
   name: { type: 'string', required: true, description: 'The name of this role.' },
@@ -81,47 +81,29 @@ export const roles: Resource<'role'> = {
   operations: [
     listing(answer, 'admin'),
     reading(answer, 'admin'),
-    {
-      name: 'create',
-      method: 'POST',
-      on: 'collection',
+    creating({
       summary: 'Create a role',
       body,
       answers: { 201: answer },
       allow: 'admin',
       run: async (call) => created(call, await createRole(call.ctx, call.body as Parameters<typeof createRole>[1])),
-    },
-    updating('update', 'PUT'),
-    updating('partial_update', 'PATCH'),
-    {
-      name: 'delete',
-      method: 'DELETE',
-      on: 'item',
-      summary: 'Delete a role',
-      answers: { 204: null },
+    }),
+    ...updating({
+      summary: 'Update a role',
+      body,
+      answers: { 200: answer },
       allow: 'admin',
       async run(call) {
-        await deleteRole(call.ctx, call.row)
-        return { status: 204 }
+        requireUnlocked(call.row)
+        return { status: 200, body: await showRow(call, roles, await updateRole(call.ctx, call.row, call.body)) }
       },
-    },
+    }),
+    deleting({
+      summary: 'Delete a role',
+      allow: 'admin',
+      remove: (call) => deleteRole(call.ctx, call.row),
+    }),
   ],
-}
-
-function updating(operation: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): Operation {
-  return {
-    name: operation,
-    method,
-    on: 'item',
-    summary: 'Update a role',
-    body: { ...body, partial: method === 'PATCH' },
-    answers: { 200: answer },
-    allow: 'admin',
-    async run(call: Call) {
-      requireUnlocked(call.row)
-      return { status: 200, body: await showRow(call, roles, await updateRole(call.ctx, call.row, call.body)) }
-    },
-  }
 }
 
 /** The model of what an href names, or would name: whether it exists does not matter. */

@@ -5,7 +5,7 @@ import { baseFields } from './filters.ts'
 import { hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalidField } from './invalid.ts'
 import { showRow } from './list.ts'
-import { answerSchema, listing, postponed, reading, roleOperations, taskAnswer } from './operations.ts'
+import { answerSchema, deleting, listing, postponed, reading, roleOperations, taskAnswer } from './operations.ts'
 import type { Call, Field, Fields, Resource } from './resource.ts'
 import { taskFilters } from './task-filters.ts'
 
@@ -114,18 +114,11 @@ export const tasks: Resource<'task'> = {
         return { status: canceled ? 200 : 409, body: await showRow(call, tasks, task) }
       },
     },
-    {
-      name: 'delete',
-      method: 'DELETE',
-      on: 'item',
+    deleting({
       summary: 'Delete a task',
-      answers: { 204: null },
       allow: { object: ['core.delete_task'] },
-      async run(call) {
-        await deleteTask(call.ctx.db, call.row.id)
-        return { status: 204 }
-      },
-    },
+      remove: (call) => deleteTask(call.ctx.db, call.row.id),
+    }),
     {
       name: 'profile_artifacts',
       method: 'GET',

@@ -6,7 +6,18 @@ import { addChunk, type Chunk, chunksOf, createUpload, deleteUpload, writeChunk 
 import { baseFields, lookups } from './filters.ts'
 import { invalid } from './invalid.ts'
 import { showRow } from './list.ts'
-import { answerSchema, created, listing, postponed, prnOfRow, reading, roleOperations, taskAnswer } from './operations.ts'
+import {
+  answerSchema,
+  created,
+  creating,
+  deleting,
+  listing,
+  postponed,
+  prnOfRow,
+  reading,
+  roleOperations,
+  taskAnswer,
+} from './operations.ts'
 import type { Call, Fields, Resource } from './resource.ts'
 
 const fields: Fields = {
@@ -49,10 +60,7 @@ export const uploads: Resource<'upload'> = {
   operations: [
     listing(answer),
     reading(answerSchema('UploadDetail', baseFields, { ...fields, ...chunks })),
-    {
-      name: 'create',
-      method: 'POST',
-      on: 'collection',
+    creating({
       summary: 'Create an upload',
       body: { schema: 'Upload', fields: { size: fields['size']! } },
       answers: { 201: answer },
@@ -63,7 +71,7 @@ export const uploads: Resource<'upload'> = {
         call.ctx.changes.bump()
         return created(call, row)
       },
-    },
+    }),
     {
       name: 'update',
       method: 'PUT',
@@ -129,18 +137,11 @@ export const uploads: Resource<'upload'> = {
           exclusive: [prnOfRow(call)],
         }),
     },
-    {
-      name: 'delete',
-      method: 'DELETE',
-      on: 'item',
+    deleting({
       summary: 'Delete an upload',
-      answers: { 204: null },
       allow: { object: ['core.delete_upload'] },
-      async run(call) {
-        await deleteUpload(call.ctx, call.row)
-        return { status: 204 }
-      },
-    },
+      remove: (call) => deleteUpload(call.ctx, call.row),
+    }),
     ...roleOperations('core.upload', ['core.view_upload']),
   ],
 }

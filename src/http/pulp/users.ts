@@ -5,8 +5,8 @@ import { renderTime } from '../../lib/time.ts'
 import { lookups } from './filters.ts'
 import { hrefOf } from './hrefs.ts'
 import { showRow } from './list.ts'
-import { answerSchema, created, listing, reading } from './operations.ts'
-import type { Call, Fields, Operation, Resource } from './resource.ts'
+import { answerSchema, created, creating, deleting, listing, reading, updating } from './operations.ts'
+import type { Call, Fields, Resource } from './resource.ts'
 import { roleAssignments } from './role-assignments.ts'
 
 const name = { type: 'string', maxLength: 150 } as const
@@ -108,30 +108,28 @@ export const users: Resource<'user'> = {
   operations: [
     listing(answer, 'admin'),
     reading(answer, 'admin'),
-    {
-      name: 'create',
-      method: 'POST',
-      on: 'collection',
+    creating({
       summary: 'Create an user',
       body,
       answers: { 201: answer },
       allow: 'admin',
       run: async (call) => created(call, await createUser(call.ctx, call.body as Parameters<typeof createUser>[1])),
-    },
-    updating('update', 'PUT'),
-    updating('partial_update', 'PATCH'),
-    {
-      name: 'delete',
-      method: 'DELETE',
-      on: 'item',
-      summary: 'Delete an user',
-      answers: { 204: null },
+    }),
+    ...updating({
+      summary: 'Update an user',
+      body,
+      answers: { 200: answer },
       allow: 'admin',
       async run(call) {
-        await deleteUser(call.ctx, call.row)
-        return { status: 204 }
+        const user = await updateUser(call.ctx, call.row, call.body)
+        return { status: 200, body: await showRow(call, users, user) }
       },
-    },
+    }),
+    deleting({
+      summary: 'Delete an user',
+      allow: 'admin',
+      remove: (call) => deleteUser(call.ctx, call.row),
+    }),
   ],
 }
 
@@ -144,22 +142,6 @@ export const userRoles = roleAssignments({
   allow: 'admin',
   holder: (user) => ({ user: user.id }),
 })
-
-function updating(operation: 'update' | 'partial_update', method: 'PUT' | 'PATCH'): Operation {
-  return {
-    name: operation,
-    method,
-    on: 'item',
-    summary: 'Update an user',
-    body: { ...body, partial: method === 'PATCH' },
-    answers: { 200: answer },
-    allow: 'admin',
-    async run(call: Call) {
-      const user = await updateUser(call.ctx, call.row, call.body)
-      return { status: 200, body: await showRow(call, users, user) }
-    },
-  }
-}
 
 async function groupsOf(db: Db, ids: number[]): Promise<{ user_id: number; id: number; name: string }[]> {
   if (ids.length === 0) return []

@@ -8,7 +8,7 @@ import { contentTargets } from './content-targets.ts'
 import { baseFields, lookups, timeFilters } from './filters.ts'
 import { apiRoot, hrefOf, versionHrefs } from './hrefs.ts'
 import { invalid } from './invalid.ts'
-import { answerSchema, listing, postponed, reading, taskAnswer } from './operations.ts'
+import { answerSchema, deletingLater, listing, postponed, reading, taskAnswer } from './operations.ts'
 import { snakeCase } from './endpoints.ts'
 import { prnOf } from '../../core/names.ts'
 import type { Call, Field, Fields, Filter, Filters, Resource, Rule } from './resource.ts'
@@ -92,12 +92,8 @@ export function versionResource(format: Format, type: RepositoryType, parent: Re
     operations: [
       listing(answer),
       reading(answer),
-      {
-        name: 'delete',
-        method: 'DELETE',
-        on: 'item',
+      deletingLater({
         summary: 'Delete a repository version',
-        answers: { 202: taskAnswer },
         allow: may('delete_version'),
         async run(call) {
           if (await isDistributed(call.ctx.db, call.row.id)) throw invalid([protectedVersion])
@@ -108,7 +104,7 @@ export function versionResource(format: Format, type: RepositoryType, parent: Re
             exclusive: [repositoryPrn(call)],
           })
         },
-      },
+      }),
       {
         name: 'repair',
         method: 'POST',
