@@ -57,6 +57,7 @@ const onPurpose: readonly string[] = [
   'A guard that guards something cannot be deleted. Pulp deletes it, and opens what it guarded.',
   'Reclaiming space leaves the files that other repositories hold, as Pulp says it does.',
   'An on-demand file is verified before its first byte is sent, or, when it is large, before its last.',
+  'A cache on the way is told to ask again about everything but packages and files that are named by their digest, and to keep nothing that a guard let through.',
   'Failed tasks tell a sentence about what is wrong, and with which file, line or upstream.',
   'There are no redirects in the API: an address without its last slash does not exist.',
   'A request that changes something is refused when a browser says that a page of another site started it, also with Basic credentials.',

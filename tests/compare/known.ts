@@ -25,6 +25,8 @@ export const known: readonly Known[] = [
   { where: /domains\/.* \| allow: /, reason: 'there is one domain, and no way to make another' },
   { where: /OPTIONS .* \| status: 405 where Pulp has 403/, reason: 'refused either way: there are no descriptions of resources' },
 
+  { where: /\| cache-control: /, reason: 'caches on the way are told what they may keep' },
+
   // Addresses and encodings
   {
     where: /(GET \/pulp\/api\/v3|-8000-000000000000) \| /,

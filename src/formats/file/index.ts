@@ -55,6 +55,8 @@ export const file: Format = {
   distributions: [{ type: 'file', model: 'File', fields: {} }],
   contentTypes: [files],
   servesVersions: 'files',
+  // Any file may be another one tomorrow, under the same name: a cache on the way has to ask.
+  headers: () => ({ 'Cache-Control': 'no-cache' }),
   syncMode: ({ mirror }) => (mirror ? 'complete' : 'additive'),
 
   async *discover(upstream, { unchanged, progress, signal }) {

@@ -57,7 +57,8 @@ export const rpm: Format = {
   },
   distributionFile: (path, distribution) => (path === repoConfigName ? renderRepoConfig(distribution) : undefined),
   distributionFiles: [repoConfigName],
-  headers: (path) => (/(^|\/)repomd\.xml(\.asc|\.key)?$/.test(path) ? { 'Cache-Control': 'no-cache' } : undefined),
+  // A cache on the way may keep packages and what is named by its digest. A fresh repomd.xml beside an old primary.xml.gz is a broken repository.
+  headers: (path) => (/\.rpm$|(^|\/)[0-9a-f]{32,128}-[^/]+$/.test(path) ? undefined : { 'Cache-Control': 'no-cache' }),
 
   findSuperseded: (candidates) => findOldPackages(candidates, 1, { modular: true }),
 

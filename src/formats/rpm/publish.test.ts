@@ -29,6 +29,14 @@ const animals = Array.from({ length: 400 }, (_, index) => ({
 // Larger than what stays in memory while it is not kept.
 const certificate = Buffer.alloc(300_000, 'certificate ')
 
+test('a cache on the way may keep packages and files named by their digest, and has to ask about all others', () => {
+  const digest = 'ab'.repeat(32)
+  for (const path of ['Packages/b/bear-4.1-1.noarch.rpm', `repodata/${digest}-primary.xml.gz`])
+    assert.equal(rpm.headers!(path), undefined, path)
+  for (const path of ['repodata/repomd.xml', 'repodata/repomd.xml.asc', 'repodata/primary.xml.gz', '.treeinfo', 'config.repo'])
+    assert.deepEqual(rpm.headers!(path), { 'Cache-Control': 'no-cache' }, path)
+})
+
 forEachDatabase((engine, open) => {
   test(`${engine}: a publication has the upstream's packages where its layout puts them`, async (t) => {
     const { upstream, sync, publish } = await setUp(t, open)

@@ -86,6 +86,12 @@ forEachDatabase((engine, open) => {
     }
   })
 
+  test(`${engine}: a cache on the way has to ask whether a file or a directory is still the same`, async (t) => {
+    const { get } = await start(t, open)
+    for (const path of ['d/dir/a.txt', 'd/', 'd/dir/', ''])
+      for (let round = 0; round < 2; round++) assert.equal((await get(path)).headers['cache-control'], 'no-cache', path)
+  })
+
   test(`${engine}: an empty file is served`, async (t) => {
     const { get } = await start(t, open)
     for (let round = 0; round < 2; round++) {
@@ -161,7 +167,10 @@ forEachDatabase((engine, open) => {
         const { status, headers, body } = await get(path)
         assert.deepEqual([status, body.toString(), headers['www-authenticate']], [403, '403: Access denied.', undefined], path)
       }
-      assert.equal((await get('d/dir/a.txt', key)).body.toString(), 'hello')
+      const file = await get('d/dir/a.txt', key)
+      assert.deepEqual([file.body.toString(), file.headers['cache-control']], ['hello', 'private'])
+      assert.equal((await get('d/large.iso', { ...key, range: 'bytes=0-1' })).headers['cache-control'], 'private')
+      assert.equal((await get('d/', key)).headers['cache-control'], 'no-cache')
       assert.equal((await get('d/nosuch', key)).status, 404)
       assert.equal((await get('rbac/x', key)).body.toString(), '403: Authentication credentials were not provided.')
     }

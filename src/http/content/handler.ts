@@ -120,11 +120,17 @@ async function answerFrom(desk: Desk, exchange: Exchange, distribution: Row<'dis
   if (!(await admit(ctx, exchange, guard))) return undefined
   const { length } = distribution.base_path
   const rest = path.length === length ? undefined : path.slice(length + 1)
-  const served = await resolver.resolve(distribution, rest, ctx.config.origin ?? originOf(req))
+  const served = forWhom(guard, await resolver.resolve(distribution, rest, ctx.config.origin ?? originOf(req)))
   if (served.kind === 'blob') return { kind: 'blob', guard, blob: served, head: headOf(served) }
   if (served.kind === 'redirect') return { kind: 'redirect', guard, to: served.to }
   await sendPassing(desk, exchange, served)
   return undefined
+}
+
+/** What a guard let one reader have must not be kept, for others, by a cache on the way: it knows no guard. */
+function forWhom(guard: Guard | null, served: Served): Served {
+  if (!guard || !('headers' in served)) return served
+  return { ...served, headers: { ...served.headers, 'Cache-Control': 'private' } }
 }
 
 /** Answers with what may be another thing the next time. */
@@ -202,7 +208,8 @@ function redirect(req: IncomingMessage, res: ServerResponse, to?: string): void 
 
 async function sendPage(req: IncomingMessage, res: ServerResponse, chunks: Iterable<string>): Promise<void> {
   const policy = ['Content-Security-Policy', "default-src 'none'; sandbox"]
-  res.writeHead(200, ['Content-Type', 'text/html; charset=utf-8', 'X-PULP-CACHE', 'MISS', ...nosniff, ...policy])
+  const asked = ['Cache-Control', 'no-cache', 'X-PULP-CACHE', 'MISS']
+  res.writeHead(200, ['Content-Type', 'text/html; charset=utf-8', ...asked, ...nosniff, ...policy])
   if (req.method === 'HEAD') res.end()
   else await sendChunks(res, chunks)
 }
