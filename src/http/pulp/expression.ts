@@ -2,7 +2,7 @@ import { type Expression, sql, type SqlBool } from 'kysely'
 import { Failure } from '../../lib/failure.ts'
 import { parseFilterValue } from './filters.ts'
 import { invalidField } from './invalid.ts'
-import type { Call, Filters } from './resource.ts'
+import type { Call, Filter, Filters } from './resource.ts'
 
 type Condition = (call: Call) => Promise<Expression<SqlBool>>
 interface Part {
@@ -101,13 +101,13 @@ function parseFilter(name: string, text: string, filters: Filters): Part {
   if (name === 'ordering') throw invalidField('q', 'An ordering filter cannot be used in complex filtering.')
   const filter = filters[name]
   if (!filter) throw invalidField('q', `Filter '${name}' does not exist.`)
-  const value = valueOf(name, text, filter.field)
+  const value = valueOf(name, text, filter)
   return { complexity: 1, condition: async (call) => (value === undefined ? sql`true` : filter.where(value, call)) }
 }
 
-function valueOf(name: string, text: string, field: Filters[string]['field']): unknown {
+function valueOf(name: string, text: string, filter: Filter): unknown {
   try {
-    return parseFilterValue(name, field, [text])
+    return parseFilterValue(name, filter, [text])
   } catch (error) {
     if (!(error instanceof Failure) || !error.problems) throw error
     const [message] = (error.problems as Record<string, string[]>)[name] ?? []

@@ -48,8 +48,13 @@ function lookupFilter(name: string, column: Column, kind: Kind, lookup: FilterLo
   const key = lookup === 'exact' ? name : `${name}__${lookup}`
   return {
     field: { ...field, description: `Filter results where ${name} ${meaning[lookup]} value${field.type === 'array' ? 's' : ''}` },
+    ...(lookup === 'range' && { check: (value: unknown[]) => checkRange(key, value) }),
     where: (value, { ctx: { db } }) => compare(db, columnOf(db, column), lookup, value, key),
   }
+}
+
+function checkRange(key: string, { length }: readonly unknown[]): void {
+  if (length !== 2) throw invalidField(key, 'Range query expects two values.')
 }
 
 const meaning: Record<FilterLookup, string> = {
@@ -106,7 +111,6 @@ export function compare(db: Db, column: RawBuilder<unknown>, lookup: FilterLooku
     case 'istartswith':
       return sql`lower(substr(${column}, 1, ${sql.lit([...value].length)})) = ${value.toLowerCase()}`
     case 'range':
-      if (value.length !== 2) throw invalidField(key, 'Range query expects two values.')
       return sql`${column} between ${value[0]} and ${value[1]}`
     case 'isnull':
       return value ? sql`${column} is null` : sql`${column} is not null`
@@ -211,8 +215,14 @@ function hasLabel(db: Db, column: string, key: string): RawBuilder<SqlBool> {
     : sql`(json_type(${sql.ref(column)}, ${`$."${key}"`}) is not null)`
 }
 
-/** A filter's value as its field says: what the text of a query means. Undefined: as if it were not there. Throws Invalid. */
-export function parseFilterValue(name: string, field: Field, texts: readonly string[]): unknown {
+/** A filter's value: what the text of a query means. Undefined: as if it were not there. Throws Failure invalid. */
+export function parseFilterValue(name: string, filter: Filter, texts: readonly string[]): unknown {
+  const value = parseValue(name, filter.field, texts)
+  if (value !== undefined) filter.check?.(value)
+  return value
+}
+
+function parseValue(name: string, field: Field, texts: readonly string[]): unknown {
   if (field.type === 'array') {
     const parts = texts.flatMap((text) => text.split(',')).filter((text) => text.trim() !== '')
     return parts.length === 0 ? undefined : parts.map((text) => parseOne(name, field.items!, text))

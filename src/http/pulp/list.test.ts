@@ -91,6 +91,11 @@ forEachDatabase((engine, open) => {
     await refused('pulp_href__in=x', ['URI not valid: x'])
     await refused('prn__in=x', ["Not a valid PRN: x, must start with 'prn:'"])
     await refused('pulp_id__in=x', { pulp_id__in: ['Enter a valid UUID.'] })
+    // All that is wrong with the form of values, before anything is looked up.
+    await refused('remote=x&pulp_id__in=x&retain_repo_versions__range=1&pulp_href__in=x', {
+      pulp_id__in: ['Enter a valid UUID.'],
+      retain_repo_versions__range: ['Range query expects two values.'],
+    })
     for (const [lookup, pattern] of [
       ['regex', '(a)\\1'],
       ['iregex', '(?=a)(a*)*'],

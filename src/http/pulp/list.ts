@@ -160,7 +160,7 @@ function parseFilters(call: Call, resource: Resource): Asked {
   for (const name of names) {
     const filter = known[name]
     if (!filter) continue
-    const value = collect(() => parseFilterValue(name, filter.field, call.query.getAll(name)))
+    const value = collect(() => parseFilterValue(name, filter, call.query.getAll(name)))
     if (value !== undefined) filters.push({ name, filter, value })
   }
   const order = collect(() => parseOrdering(resource, call.query.getAll('ordering').at(-1) ?? '')) ?? []
@@ -216,10 +216,10 @@ function identityFilters(resource: Resource): Filters {
       : {
           pulp_id__in: {
             field: { type: 'array', items: { type: 'string', format: 'uuid' } },
-            where(values: string[]) {
+            check(values: string[]) {
               if (!values.every((value) => isKey(key, value))) throw invalid({ pulp_id__in: ['Enter a valid UUID.'] })
-              return among(values)
             },
+            where: among,
           } satisfies Filter,
         }),
   }

@@ -68,6 +68,8 @@ export interface Filter {
   readonly broad?: boolean
   /** Clients repeat the parameter instead of joining by commas. Both are taken. */
   readonly explode?: boolean
+  /** Throws Failure invalid, with the filter's name as field, for what `field` alone cannot tell to be wrong. */
+  check?(value: any): void
   /** The condition. `value` is parsed as `field` says. Throw Failure invalid with the filter's name as field for a bad one. */
   where(value: any, call: Call): Expression<SqlBool> | Promise<Expression<SqlBool>>
   /** A quicker way for a list: joins a table, and says which order is the newest first then. */
