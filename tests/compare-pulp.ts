@@ -10,6 +10,7 @@ import { answers } from './compare/groups/answers.ts'
 import { containers } from './compare/groups/containers.ts'
 import { checkpoints } from './compare/groups/checkpoints.ts'
 import { fileContent, uploads } from './compare/groups/files.ts'
+import { fromDocument } from './compare/groups/from-document.ts'
 import { guarded } from './compare/groups/guarded.ts'
 import { remotes } from './compare/groups/remotes.ts'
 import { repositories } from './compare/groups/repositories.ts'
@@ -20,10 +21,11 @@ import { basic, clean, cleanContent, play, type Scene, type Server } from './com
 import type { Group, Step } from './compare/step.ts'
 import { openUpstream } from './compare/upstream.ts'
 import { buildRpms } from './e2e/rpms.ts'
+import { startPostgres } from './postgres.ts'
 
 /*
- * npm run compare-pulp -- URL [--username admin --password password] [--all] [--group WORD]: makes the same calls to the Pulp at URL
- * and to a server of its own, and prints what they answer differently. Everything it makes on the Pulp has a name of this run and is
+ * npm run compare-pulp -- URL [--username admin --password password] [--all] [--group WORD] [--postgres]: makes the same calls to the Pulp at URL
+ * and to a server of its own (with --postgres: on a PostgreSQL of its own), and prints what they answer differently. Everything it makes on the Pulp has a name of this run and is
  * deleted at the end, all but the records of its tasks. Needs a Pulp whose data nobody minds (artifacts that nothing holds go too), and
  * which reaches this machine's loopback.
  */
@@ -35,6 +37,7 @@ const { positionals, values: options } = parseArgs({
     password: { type: 'string', default: 'password' },
     all: { type: 'boolean', default: false },
     group: { type: 'string', default: '' },
+    postgres: { type: 'boolean', default: false },
   },
 })
 const [pulpUrl] = positionals
@@ -52,7 +55,18 @@ const directory = await mkdtemp(join(tmpdir(), 'signalbox-compare-'))
 stack.defer(() => rm(directory, { recursive: true, force: true }))
 const run = `cmp${randomBytes(3).toString('hex')}`
 const upstream = stack.use(await openUpstream(run))
-const serving = await serve({ data: join(directory, 'data'), host: '127.0.0.1', port: 0, adminPassword, logLevel: 'silent' })
+const postgres = options.postgres ? await startPostgres() : undefined
+if (postgres) stack.use(postgres)
+else if (options.postgres) throw new Error('PostgreSQL is not installed (apt-get install postgresql).')
+const database = postgres?.url
+const serving = await serve({
+  data: join(directory, 'data'),
+  host: '127.0.0.1',
+  port: 0,
+  database,
+  adminPassword,
+  logLevel: 'silent',
+})
 stack.defer(() => serving.close())
 const ours: Server = { url: serving.url, admin: () => basic('admin', adminPassword), credentials: ['admin', adminPassword] }
 const theirs = await openPulp(pulpUrl.replace(/\/$/, ''), options.username, options.password)
@@ -74,6 +88,7 @@ const groups: Group[] = [
   ...uploads(run),
   ...tasks,
   ...answers,
+  ...fromDocument(await getDocument(ours)),
 ].filter(({ name }) => name.includes(options.group))
 
 const counts = { calls: 0, unexplained: 0, explained: 0 }
@@ -104,6 +119,10 @@ async function openPulp(url: string, username: string, password: string): Promis
   const reading = { cookie: cookies.join('; ') }
   const admin = (method: string) => (method === 'GET' || method === 'HEAD' ? reading : { ...reading, 'x-csrftoken': token })
   return { url, admin, credentials: [username, password] }
+}
+
+async function getDocument({ url }: Server): Promise<Record<string, any>> {
+  return (await (await fetch(`${url}/pulp/api/v3/docs/api.json`)).json()) as Record<string, any>
 }
 
 interface Compared {

@@ -34,12 +34,14 @@ function filesOf(run: string): Record<string, Buffer> {
   return {
     ...below('rpm', rpmRepository(run)),
     ...below('zoo', rpmRepository(`zoo-${run}`)),
+    ...below('lists', rpmRepository(`lists-${run}`)),
+    ...below('lists-files', fileRepository({ 'a.txt': `listed a of ${run}`, 'b.txt': `listed, too: b of ${run}` })),
     ...below(
       'file',
       fileRepository({ 'one.txt': `one of ${run}`, 'sub/two.txt': `two of ${run}`, 'three.iso': `three of ${run}` }),
     ),
     ...below('file-wrong', fileRepository({ 'a.txt': `a of ${run}` }, { 'a.txt': `changed ${run}` })),
-    ...below('v2', { '': Buffer.from('{}'), ...makeImages(`images-${run}`, run) }),
+    ...below('v2', { '': Buffer.from('{}'), ...makeImages(`images-${run}`, run), ...makeImages(`lists-${run}`, `lists-${run}`) }),
     'file-odd/PULP_MANIFEST': Buffer.from('this is no manifest\n'),
     'rpm-odd/repodata/repomd.xml': Buffer.from('this is no XML'),
     'single.txt': Buffer.from(`single of ${run}`),
