@@ -14,8 +14,8 @@ export function fromDocument(document: Document): Group[] {
     ...synced.map(({ of, remote, keys }) => ({
       name: `lists of content in ${of}`,
       steps: [
-        post(`remotes/${of}/`, { name: '{run}-lists-s', ...remote }, { save: { remote: 'pulp_href' } }),
-        post(`repositories/${of}/`, { name: '{run}-lists-s', remote: '{remote}' }, { save: { repository: 'pulp_href' } }),
+        post(`remotes/${of}/`, { name: nameOf(`synced/${of}`), ...remote }, { save: { remote: 'pulp_href' } }),
+        post(`repositories/${of}/`, { name: nameOf(`synced/${of}`), remote: '{remote}' }, { save: { repository: 'pulp_href' } }),
         done(post('{repository}sync/', {}), { version: 'created_resources.0' }),
         ...Object.entries(keys).flatMap(([path, key]) => filters(document, { path, key, ...ofVersion })),
       ],
@@ -66,7 +66,7 @@ function published(format: string, more: object): Omit<List, 'path' | 'key'> & {
     make: [
       post(
         `repositories/${format}/`,
-        { name: '{run}-lists' },
+        { name: nameOf(`published/${format}`) },
         { save: { repository: 'pulp_href', version: 'latest_version_href' } },
       ),
       publish({}),
@@ -95,7 +95,7 @@ const lists: readonly (List & { of: string; make: readonly Step[] })[] = [
     ['container/container', 'container_container_repository_href'],
   ].map(([format, href]) => ({
     of: `versions of ${format}`,
-    make: [post(`repositories/${format}/`, { name: '{run}-versions' }, { save: { [href!]: 'pulp_href' } })],
+    make: [post(`repositories/${format}/`, { name: nameOf(`versions/${format}`) }, { save: { [href!]: 'pulp_href' } })],
     path: `{${href}}versions/`,
     mine: 'limit=9',
     key: 'number',
@@ -256,14 +256,14 @@ function valueOf(name: string, fields: readonly string[], values: Record<string,
 /** One thing of each kind, called like the document's word for its href, so that the paths of the document find it. */
 const objects: readonly Step[] = (
   [
-    ['repositories/file/file/', { name: '{run}-wrong' }, 'file_file_repository_href'],
-    ['repositories/rpm/rpm/', { name: '{run}-wrong' }, 'rpm_rpm_repository_href'],
-    ['repositories/container/container/', { name: '{run}-wrong' }, 'container_container_repository_href'],
-    ['remotes/file/file/', { name: '{run}-wrong', url }, 'file_file_remote_href'],
-    ['remotes/rpm/rpm/', { name: '{run}-wrong', url }, 'rpm_rpm_remote_href'],
-    ['remotes/container/container/', { name: '{run}-wrong', url, upstream_name: 'x' }, 'container_container_remote_href'],
-    ['remotes/container/pull-through/', { name: '{run}-wrong', url }, 'container_container_pull_through_remote_href'],
-    ['contentguards/core/rbac/', { name: '{run}-wrong' }, 'r_b_a_c_content_guard_href'],
+    ['repositories/file/file/', { name: '{run}-wrong-f' }, 'file_file_repository_href'],
+    ['repositories/rpm/rpm/', { name: '{run}-wrong-r' }, 'rpm_rpm_repository_href'],
+    ['repositories/container/container/', { name: '{run}-wrong-c' }, 'container_container_repository_href'],
+    ['remotes/file/file/', { name: '{run}-wrong-f', url }, 'file_file_remote_href'],
+    ['remotes/rpm/rpm/', { name: '{run}-wrong-r', url }, 'rpm_rpm_remote_href'],
+    ['remotes/container/container/', { name: '{run}-wrong-c', url, upstream_name: 'x' }, 'container_container_remote_href'],
+    ['remotes/container/pull-through/', { name: '{run}-wrong-p', url }, 'container_container_pull_through_remote_href'],
+    ['contentguards/core/rbac/', { name: '{run}-wrong-b' }, 'r_b_a_c_content_guard_href'],
     ['contentguards/core/composite/', { name: '{run}-wrong-c' }, 'composite_content_guard_href'],
     ['contentguards/core/content_redirect/', { name: '{run}-wrong-r' }, 'content_redirect_content_guard_href'],
     ['contentguards/core/header/', { name: '{run}-wrong-h', header_name: 'a', header_value: 'b' }, 'header_content_guard_href'],
@@ -272,11 +272,11 @@ const objects: readonly Step[] = (
     ['roles/', { name: '{run}.wrong', permissions: [] }, 'role_href'],
     ['pulp_container/namespaces/', { name: '{run}-wrong' }, 'container_container_namespace_href'],
     ['uploads/', { size: 5 }, 'upload_href'],
-    ['distributions/file/file/', { name: '{run}-wrong', base_path: '{run}-wrong-f' }, 'file_file_distribution_href'],
-    ['distributions/rpm/rpm/', { name: '{run}-wrong', base_path: '{run}-wrong-r' }, 'rpm_rpm_distribution_href'],
+    ['distributions/file/file/', { name: '{run}-wrong-f', base_path: '{run}-wrong-f' }, 'file_file_distribution_href'],
+    ['distributions/rpm/rpm/', { name: '{run}-wrong-r', base_path: '{run}-wrong-r' }, 'rpm_rpm_distribution_href'],
     [
       'distributions/container/container/',
-      { name: '{run}-wrong', base_path: '{run}-wrong/c' },
+      { name: '{run}-wrong-c', base_path: '{run}-wrong/c' },
       'container_container_distribution_href',
     ],
   ] as const
