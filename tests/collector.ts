@@ -41,7 +41,7 @@ if (isBlind) await hideLeases(ctx.db)
 // It is no task of the server's: those that are under way hold collections back.
 const job: Job = {
   ctx,
-  task: { id: -1, uuid: '', userId: null },
+  task: { id: -1, uuid: '', userId: null, cid: '' },
   signal: new AbortController().signal,
   created: async () => {},
   hold: async () => {},

@@ -32,7 +32,7 @@ export function openJob(ctx: Ctx, userId: number | null = null) {
   const reports = new Map<string, object>()
   const job: Job = {
     ctx,
-    task: { id: 1, uuid: newUuid(), userId },
+    task: { id: 1, uuid: newUuid(), userId, cid: '' },
     progress: { report: (code, _, change) => void reports.set(code, { ...reports.get(code), ...change }) },
     signal: new AbortController().signal,
     created: async (prn) => void made.push(prn),

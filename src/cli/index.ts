@@ -14,5 +14,9 @@ export const commands: Readonly<Record<string, Listed>> = {
   status: { about: 'Where each line stands', load: async () => (await import('./status.ts')).status },
   pin: { about: 'Write which snapshots a line is at', load: async () => (await import('./pin.ts')).pin },
   promote: { about: 'Put what a line is pinned to at a stage', load: async () => (await import('./promote.ts')).promote },
+  'signing-service': {
+    about: 'The scripts that sign metadata and images',
+    load: async () => (await import('./signing.ts')).signingService,
+  },
   demo: { about: 'A server with a small train to look at (npm start)', load: async () => (await import('./demo.ts')).demo },
 }

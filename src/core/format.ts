@@ -184,6 +184,8 @@ export interface Publications {
   readonly fields: Fields
   /** Settings of a publication, from those of its repository and what the request names (`mirrored: true` for the upstream's own). The result is what "same settings" compares. */
   settings(repository: RepositorySettings, asked: Record<string, unknown>): Record<string, unknown>
+  /** The one of these settings that may name a signing service: what `render` says is signed is signed with it. */
+  readonly signingService?: string
   /** Writes the metadata of a version. Each yield gets back what was stored, for each file: `const [{ size, digests }] = yield file`. */
   render(version: VersionView, settings: Record<string, unknown>): AsyncGenerator<Rendered, void, readonly Stored[]>
   /** Where a publication with this layout serves a file of content; its own path by default (`verbatim`). */
@@ -421,8 +423,14 @@ export interface VersionView {
 
 /** One metadata file, or several that are written in step, piece by piece, so that what they are made of is read once. */
 export type Rendered =
-  | (MetadataFile & { body: AsyncIterable<Uint8Array> })
+  | (MetadataFile & { body: AsyncIterable<Uint8Array>; signed?: SignedAt })
   | { files: readonly MetadataFile[]; pieces: AsyncIterable<Piece> }
+
+/** Where clients look for the signature of a file, and for the public key. */
+export interface SignedAt {
+  signature: string
+  publicKey: string
+}
 
 export interface MetadataFile {
   /** A function of the digests where the name holds the checksum. */

@@ -20,6 +20,7 @@ export type Kind =
   | 'user'
   | 'domain'
   | 'namespace'
+  | 'signing_service'
 
 const guardModels: Record<string, string> = {
   'core.rbac': 'rbaccontentguard',
@@ -39,6 +40,7 @@ const coreModels: Partial<Record<Kind, string>> = {
   user_group: 'core.group',
   user: 'auth.user',
   domain: 'core.domain',
+  signing_service: 'core.signingservice',
 }
 
 const typesOf: Partial<Record<Kind, (format: Format) => readonly ResourceType[]>> = {

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
 import { sql } from 'kysely'
 import { openCompressor } from '../lib/compression.ts'
 import { Failure } from '../lib/failure.ts'
@@ -11,8 +12,10 @@ import type { Row } from '../store/schema.ts'
 import { grantToCreator } from './access/auth.ts'
 import { listedById, saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
-import type { MetadataFile, Publications, Rendered, Stored, VersionView } from './format.ts'
+import type { MetadataFile, Publications, Rendered, SignedAt, Stored, VersionView } from './format.ts'
 import { modelOf, prnOf } from './names.ts'
+import { getSigningService } from './signing/services.ts'
+import { signDetached } from './signing/sign.ts'
 import { findPieces, type Places, writePieces } from './pieces.ts'
 import type { Job } from './tasks/tasks.ts'
 import { type Counts, contentOf, getRepository, markChanged } from './versions.ts'
@@ -40,6 +43,7 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
   const twin = await findTwin(ctx.db, version.id, settings, checkpoint)
   if (twin) return job.created(prnOf(ctx.formats, 'publication', twin))
 
+  const signer = await findSigner(ctx.db, format.publications, settings)
   const reuse = await findPieces(ctx.db, repository.id)
   const view = viewVersion(ctx, about, version)
   const files: PublishedFile[] = []
@@ -49,6 +53,8 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
     job.signal.throwIfAborted()
     const written = await storeRendered(ctx, step.value, reuse)
     files.push(...written.map(({ file }) => file))
+    if (signer && 'signed' in step.value && step.value.signed)
+      files.push(...(await storeSignature(job, signer, written[0]!, step.value.signed)))
     step = await rendering.next(written.map(({ stored }) => stored))
   }
   const publication = await ctx.db.transaction().execute(async (tx) => {
@@ -258,6 +264,26 @@ async function storeFile(ctx: Ctx, file: MetadataFile, body: AsyncIterable<Uint8
   const finish = await storeBytes(ctx, file, bytes)
   const { path, blobId, ...stored } = finish(openSize)
   return { file: { path, blobId, fileId: null, pieces: null }, stored }
+}
+
+/** The service that signs with these settings, where they name one. */
+async function findSigner(db: Db, { signingService }: Publications, settings: Record<string, unknown>) {
+  const prn = signingService === undefined ? undefined : settings[signingService]
+  return typeof prn === 'string' ? getSigningService(db, prn) : undefined
+}
+
+/** Signs a file that was stored, and stores its signature and the public key. */
+async function storeSignature(
+  { ctx, task, signal }: Job,
+  signer: Row<'signing_service'>,
+  { file, stored }: Written,
+  { signature, publicKey }: SignedAt,
+): Promise<PublishedFile[]> {
+  const bytes = await buffer(await ctx.blobs.open(stored.digests.sha256))
+  const name = file.path.slice(file.path.lastIndexOf('/') + 1)
+  const armored = await signDetached(signer, { name, bytes, cid: task.cid, signal })
+  const text = (path: string, words: string) => storeFile(ctx, { path, compression: 'none' }, Readable.from([Buffer.from(words)]))
+  return [(await text(signature, armored)).file, (await text(publicKey, signer.public_key)).file]
 }
 
 /** Stores the bytes of a metadata file. What is returned names it, once its size before compression is known. */

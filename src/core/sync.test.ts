@@ -195,7 +195,7 @@ function openJob(ctx: Job['ctx']) {
     ctx,
     made,
     reports,
-    task: { id: 1, uuid: newUuid(), userId: null },
+    task: { id: 1, uuid: newUuid(), userId: null, cid: '' },
     progress: { report: (code: string) => void reports.add(code) },
     signal: new AbortController().signal,
     created: async (prn: string) => void made.push(prn),

@@ -12,7 +12,7 @@ import type { Micros } from '../lib/time.ts'
  *   │  └─ pack    └─ source ── remote
  *   └─ reference (to content by type and key)              lease (content that a repository holds on to before a version has it)
  *   task ── task_lock, task_progress, task_created         user ── group_member ── user_group
- *   upload, blob_upload, namespace                          role ── role_assignment (to a user or a group, on an object or all)
+ *   upload, blob_upload, namespace, signing_service         role ── role_assignment (to a user or a group, on an object or all)
  *
  * Content is in version n of a repository when added_in <= n and (removed_in is null or n < removed_in).
  */
@@ -184,6 +184,24 @@ export interface NamespaceTable {
   /** `container.namespace`. */
   type: string
   name: string
+  created: Micros
+  updated: Micros
+}
+
+/** A program of the administrator's that signs what the server makes. A row never changes. */
+export interface SigningServiceTable {
+  id: Generated<number>
+  uuid: string
+  /** What it makes: `core.detached` or `core.attached`; see core/signing. */
+  type: string
+  name: string
+  /** ASCII-armored. */
+  public_key: string
+  fingerprint: string
+  /** An absolute path. */
+  script: string
+  /** The program's GNUPGHOME, where it has one of its own. */
+  gnupg_home: string | null
   created: Micros
   updated: Micros
 }
@@ -404,6 +422,7 @@ export interface Schema {
   upload: UploadTable
   blob_upload: BlobUploadTable
   namespace: NamespaceTable
+  signing_service: SigningServiceTable
   user: UserTable
   session: SessionTable
   user_group: UserGroupTable

@@ -67,7 +67,7 @@ export async function runTask(ctx: Ctx, task: Row<'task'>, stop?: AbortSignal): 
   const reports = openReports(ctx.db, task, () => cancel.abort(new Error('canceled')))
   const job: Job = {
     ctx,
-    task: { id: task.id, uuid: task.uuid, userId: task.user_id },
+    task: { id: task.id, uuid: task.uuid, userId: task.user_id, cid: task.logging_cid },
     progress: reports,
     signal: stop ? AbortSignal.any([cancel.signal, stop]) : cancel.signal,
     created: async (prn) => reports.created(prn),

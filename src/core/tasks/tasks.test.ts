@@ -290,7 +290,7 @@ forEachDatabase((engine, _open, make) => {
     }
     const job = {
       ctx,
-      task: { id: purger.id, uuid: purger.uuid, userId: null },
+      task: { id: purger.id, uuid: purger.uuid, userId: null, cid: '' },
       progress,
       signal: new AbortController().signal,
       created: async () => {},

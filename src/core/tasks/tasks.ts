@@ -25,7 +25,8 @@ export const workerPatience: Micros = 30_000_000
 /** What a task's work gets. */
 export interface Job {
   readonly ctx: Ctx
-  readonly task: { id: number; uuid: string; userId: number | null }
+  /** `cid` is what the request was logged under. */
+  readonly task: { id: number; uuid: string; userId: number | null; cid: string }
   readonly progress: Progress
   /** Aborted when the task is canceled or the server stops. */
   readonly signal: AbortSignal

@@ -7,7 +7,7 @@ import { pushRepositoryActions, repositoryActions } from './repository-actions.t
 const repositoryFields: Fields = {
   manifest_signing_service: {
     type: 'href',
-    to: 'signing_service',
+    to: 'signing_service:core.attached',
     nullable: true,
     description: 'A reference to an associated signing service.',
   },

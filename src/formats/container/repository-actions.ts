@@ -105,7 +105,7 @@ const sign: RepositoryAction = {
   fields: {
     manifest_signing_service: {
       type: 'href',
-      to: 'signing_service',
+      to: 'signing_service:core.attached',
       nullable: true,
       description: 'A signing service to sign with. This will override a signing service set on the repo.',
     },

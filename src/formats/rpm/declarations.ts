@@ -28,9 +28,9 @@ const checksumType: Field = {
   enum: checksumTypes,
   description: 'The preferred checksum type during repo publish.',
 }
-const service = (what: string): Field => ({
+const service = (what: string, type: string): Field => ({
   type: 'href',
-  to: 'signing_service',
+  to: `signing_service:${type}`,
   format: 'uri',
   nullable: true,
   description: `A reference to an associated ${what}signing service.`,
@@ -75,8 +75,8 @@ const removed: Fields = {
 }
 
 export const repositoryFields: Fields = {
-  metadata_signing_service: service(''),
-  package_signing_service: service('package '),
+  metadata_signing_service: service('', 'core.detached'),
+  package_signing_service: service('package ', 'rpm.package'),
   package_signing_fingerprint: {
     type: 'string',
     default: '',

@@ -52,6 +52,7 @@ export const rpm: Format = {
     task: 'pulp_rpm.app.tasks.publishing.publish',
     fields: publicationFields,
     settings: publicationSettings,
+    signingService: 'metadata_signing_service',
     render,
     placed: ({ type, path, name }, layout) => (type === 'rpm.package' ? packagePath(name, layout) : path),
   },
@@ -166,5 +167,7 @@ function publicationSettings({ settings }: RepositorySettings, asked: Record<str
     compression_type: asked['compression_type'] ?? settings['compression_type'] ?? 'gz',
     layout: asked['layout'] ?? settings['layout'] ?? 'nested_alphabetically',
     repo_config: config,
+    // Left out where nothing is signed, so that what was published before is still the same.
+    ...(settings['metadata_signing_service'] ? { metadata_signing_service: settings['metadata_signing_service'] } : {}),
   }
 }

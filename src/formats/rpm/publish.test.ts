@@ -349,7 +349,7 @@ async function setUp(
   const job = {
     ctx,
     made,
-    task: { id: 1, uuid: newUuid(), userId: null },
+    task: { id: 1, uuid: newUuid(), userId: null, cid: '' },
     progress: { report: () => {} },
     signal: new AbortController().signal,
     created: async (prn: string) => void made.push(prn),

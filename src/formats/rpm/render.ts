@@ -68,8 +68,16 @@ export async function* render(version: VersionView, settings: RenderSettings): A
   }
   // As Pulp has it, so that two empty repositories are the same.
   const revision = Object.values(version.counts).some((count) => count > 0) ? String(timestamp) : '0'
-  yield { path: 'repodata/repomd.xml', body: once(Buffer.from(renderRepomd({ revision, records }))), compression: 'none' }
+  yield {
+    path: 'repodata/repomd.xml',
+    body: once(Buffer.from(renderRepomd({ revision, records }))),
+    compression: 'none',
+    signed: { signature: 'repodata/repomd.xml.asc', publicKey: repomdKeyPath },
+  }
 }
+
+/** Where dnf gets the key that signs the metadata; config.repo tells it so. */
+export const repomdKeyPath = 'repodata/repomd.xml.key'
 
 const extensions = { gz: '.gz', zstd: '.zst', none: '' }
 

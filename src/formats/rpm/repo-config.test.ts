@@ -29,6 +29,21 @@ enabled=1
   )
 })
 
+test('what is signed says where the key is, beside keys of packages', () => {
+  const metadata_signing_service = 'prn:core.signingservice:x'
+  const key = 'http://127.0.0.1/pulp/content/b/repodata/repomd.xml.key'
+  const lines = (repo_config: object) =>
+    renderRepoConfig({ ...distribution, publicationSettings: { repo_config, metadata_signing_service } })!.split('\n')
+  assert.deepEqual(
+    lines({}).filter((line) => line.startsWith('gpgkey')),
+    [`gpgkey=${key}`],
+  )
+  assert.deepEqual(
+    lines({ gpgkey: 'https://example.org/key', repo_gpgcheck: 1 }).filter((line) => /^(repo_)?gpg/.test(line)),
+    ['repo_gpgcheck=1', 'gpgcheck=0', `gpgkey=https://example.org/key ${key}`],
+  )
+})
+
 test('there is none unless it is asked for and there is a publication', () => {
   assert.equal(renderRepoConfig({ ...distribution, settings: {} }), undefined)
   assert.equal(renderRepoConfig({ ...distribution, publicationSettings: undefined }), undefined)

@@ -10,7 +10,7 @@ import { type Modules, readModules } from './modulemd.ts'
 import { type Selection, selectPackages } from './package-lists.ts'
 import { type PrimaryPackage, urlOf } from './primary.ts'
 import type { MetadataRecord } from './repomd.ts'
-import { verifySignature } from './signature.ts'
+import { verifySignature } from '../../lib/openpgp.ts'
 import {
   closeRepository,
   downloadIfThere,

@@ -362,7 +362,7 @@ async function showDistributions(call: Call, rows: readonly Row<'distribution'>[
     name: row.name,
     repository: hrefs.repository(row.repository_id),
     ...(shape?.format.publications && { publication: hrefs.publication(row.publication_id) }),
-    ...(shape && showSettings(shape.settings, JSON.parse(row.settings))),
+    ...(shape && showSettings(call.registry, shape.settings, JSON.parse(row.settings))),
     ...further[at],
   }))
 }

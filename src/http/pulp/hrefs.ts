@@ -52,9 +52,14 @@ export async function hrefsOfPrns(where: Where, prns: readonly string[]): Promis
   return prns.map((prn) => {
     const id = ids.get(uuidIn(prn))
     if (id !== undefined) return hrefs.get(id)!
-    const resource = where.registry.named(modelIn(prn))
-    return resource && !resource.parent ? `${collectionHref(resource)}${uuidIn(prn)}/` : '<unavailable>'
+    return hrefOfPrn(where.registry, prn) ?? '<unavailable>'
   })
+}
+
+/** The href of what a PRN names, whether that is there or not; undefined for what hangs below something else. */
+export function hrefOfPrn(registry: Registry, prn: string): string | undefined {
+  const resource = registry.named(modelIn(prn))
+  return resource && !resource.parent ? `${collectionHref(resource)}${uuidIn(prn)}/` : undefined
 }
 
 const modelIn = (prn: string) => prn.split(':')[1] ?? ''
@@ -77,8 +82,8 @@ export async function findTarget(
   const row = await findRow(where.ctx.db, resource, key, parentKey, value.startsWith('prn:'))
   if (!row) return 'absent'
   // Any of the resources for versions stands for a version's PRN: its type is that of its repository.
-  const type = kind === 'version' ? await repositoryType(where.ctx.db, row) : (resource.type ?? '')
-  if (!kinds.some((each) => each === kind || each === `${kind}:${type}`)) return 'other'
+  const type = kind === 'version' ? await repositoryType(where.ctx.db, row) : (resource.type ?? row.type ?? '')
+  if (!kinds.some((each) => each === kind || each === `${kind}:${type}`)) return resource.type === undefined ? 'absent' : 'other'
   const found = { uuid: row.uuid ?? row.id, type }
   return { kind, type, id: row.id, uuid: found.uuid, prn: prnOf(where.ctx.formats, kind, found) }
 }
@@ -142,7 +147,7 @@ async function findRow(db: Db, resource: Resource, key: string, parentKey: strin
     if (!parent) return undefined
     if (resource.parent.column) query = query.where(resource.parent.column as never, '=', parent.id as never)
   }
-  return (await query.executeTakeFirst()) as { id: number; uuid?: string; repository_id?: number } | undefined
+  return (await query.executeTakeFirst()) as { id: number; uuid?: string; type?: string; repository_id?: number } | undefined
 }
 
 /** Whether a text can be an item's key at all. */

@@ -192,7 +192,7 @@ async function showPublications(
       ? {
           distributions: (byPublication.get(row.id) ?? []).map((each) => hrefOf(call.registry, 'distribution', each)),
           checkpoint: row.checkpoint === 1,
-          ...showSettings(publications.fields, JSON.parse(row.settings)),
+          ...showSettings(call.registry, publications.fields, JSON.parse(row.settings)),
         }
       : {}),
   }))

@@ -18,7 +18,7 @@ import {
   taskAnswer,
   updating,
 } from './operations.ts'
-import type { Call, Field, Fields, Filters, Resource } from './resource.ts'
+import type { Call, Field, Fields, Filters, Registry, Resource } from './resource.ts'
 import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
@@ -135,7 +135,7 @@ export function remoteResource(format: Format, declared: ResourceType): Resource
     filters,
     ordering,
     view,
-    show: async (_call, rows) => rows.map((row) => showRemote(row, declared)),
+    show: async ({ registry }, rows) => rows.map((row) => showRemote(registry, row, declared)),
     operations: [
       listing(answer),
       reading(answer),
@@ -234,7 +234,7 @@ function checkProxy(settings: Record<string, unknown>, hidden: Record<string, un
     throw invalid({ non_field_errors: ['proxy username and password can only be specified together'] })
 }
 
-function showRemote(row: Row<'remote'>, declared?: ResourceType): Record<string, unknown> {
+function showRemote(registry: Registry, row: Row<'remote'>, declared?: ResourceType): Record<string, unknown> {
   const settings = JSON.parse(row.settings)
   const hidden = JSON.parse(row.secrets)
   return {
@@ -247,7 +247,7 @@ function showRemote(row: Row<'remote'>, declared?: ResourceType): Record<string,
       name,
       is_set: hidden[name] !== undefined && hidden[name] !== null && hidden[name] !== '',
     })),
-    ...(declared ? showSettings(declared.fields, settings) : {}),
+    ...(declared ? showSettings(registry, declared.fields, settings) : {}),
     policy: row.policy,
   }
 }
@@ -263,6 +263,6 @@ export const remotesList: Resource<'remote'> = {
   fields: commonFields,
   filters,
   ordering,
-  show: async (_call, rows) => rows.map((row) => showRemote(row)),
+  show: async ({ registry }, rows) => rows.map((row) => showRemote(registry, row)),
   operations: [listing(answerSchema('GenericRemote', baseFields, commonFields))],
 }

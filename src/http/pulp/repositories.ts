@@ -356,7 +356,7 @@ async function showRepositories(
       retain_repo_versions: row.retain_versions,
       ...((!shape || shape.type.sync) && { remote: row.remote_id === null ? null : (remotes.get(row.remote_id) ?? null) }),
       ...(shape?.format.publications && { autopublish: row.autopublish === 1 }),
-      ...(shape && showSettings(shape.type.fields, JSON.parse(row.settings))),
+      ...(shape && showSettings(call.registry, shape.type.fields, JSON.parse(row.settings))),
     }
   })
 }

@@ -1,7 +1,8 @@
 import type { Format, RepositorySettings } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
+import { hrefOfPrn } from './hrefs.ts'
 import { invalid } from './invalid.ts'
-import type { Field, Fields } from './resource.ts'
+import type { Field, Fields, Registry } from './resource.ts'
 
 /* The fields that formats declare beyond those of the kind: they live together in a row's `settings`. */
 
@@ -19,11 +20,12 @@ export function pickSettings(fields: Fields, body: Readonly<Record<string, any>>
 }
 
 /** Settings as answers show them: what was never set is its default or null; a read-only field that nothing sets is left out. */
-export function showSettings(fields: Fields, settings: Record<string, unknown>): Record<string, unknown> {
+export function showSettings(registry: Registry, fields: Fields, settings: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(fields).flatMap(([name, field]) => {
       if (field.secret || field.writeOnly) return []
-      const value = name in settings ? settings[name] : field.default
+      const stored = name in settings ? settings[name] : field.default
+      const value = field.type === 'href' && typeof stored === 'string' ? hrefOfPrn(registry, stored) : stored
       return value === undefined && field.readOnly && !field.nullable ? [] : [[name, value ?? emptyOf(field)]]
     }),
   )

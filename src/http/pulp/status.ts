@@ -264,23 +264,6 @@ export const domains = {
 
 const nothing = sql`(select 1 as id, '' as uuid, '' as name, 0 as created, 0 as updated where 1 = 0)`
 
-const serviceFields: Fields = { name: text, public_key: text, pubkey_fingerprint: text, script: text }
-const serviceAnswer = answerSchema('SigningService', baseFields, serviceFields)
-
-/** Signing services: there are none yet. */
-export const signingServices = {
-  path: 'signing-services',
-  app: 'core',
-  model: 'SigningService',
-  table: 'signing_service' as never,
-  from: nothing,
-  fields: serviceFields,
-  filters: lookups('name', 'signing_service.name', 'text', ['exact']),
-  ordering: Object.fromEntries(Object.keys(serviceFields).map((each) => [each, ''])),
-  show: async () => [],
-  operations: [listing(serviceAnswer, 'admin'), reading(serviceAnswer, 'admin')],
-} satisfies Resource as Resource
-
 const scheduleFields: Fields = {
   name: text,
   task_name: text,

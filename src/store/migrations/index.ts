@@ -6,6 +6,7 @@ import * as references from './004-references.ts'
 import * as sessions from './005-sessions.ts'
 import * as pullThrough from './006-pull-through.ts'
 import * as mirrors from './007-mirrors.ts'
+import * as signingServices from './008-signing-services.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
 export const migrations: Record<string, Migration> = {
@@ -16,4 +17,5 @@ export const migrations: Record<string, Migration> = {
   '005-sessions': sessions,
   '006-pull-through': pullThrough,
   '007-mirrors': mirrors,
+  '008-signing-services': signingServices,
 }

@@ -1,4 +1,6 @@
-import { Failure } from '../../lib/failure.ts'
+import { Failure } from './failure.ts'
+
+/* OpenPGP: https://www.rfc-editor.org/rfc/rfc9580. The library is large and needed by few: it is loaded at its first use. */
 
 /** Checks that one of these keys (ASCII-armored, several may follow one another) signed the bytes. Throws Failure integrity; invalid for unusable keys. */
 export async function verifySignature(
@@ -7,17 +9,47 @@ export async function verifySignature(
   armoredKeys: string,
   what: string,
 ): Promise<void> {
-  // Large, and needed by few: loaded when the first signature is checked.
   const { createMessage, readSignature, verify } = await import('openpgp')
   const verificationKeys = await readArmoredKeys(armoredKeys)
   const signature = await readSignature({ armoredSignature }).catch((cause: unknown) => {
     throw new Failure('integrity', `The signature of ${what} is damaged.`, { cause })
   })
   const { signatures } = await verify({ message: await createMessage({ binary: bytes }), signature, verificationKeys })
+  await requireOne(signatures, verificationKeys, what)
+}
+
+/** Bytes of a message when it is unpacked: a few bytes may say that they are many. */
+const largestMessage = 4 * 1024 * 1024
+
+/** As verifySignature, for a signed message. */
+export async function verifySignedMessage(bytes: Uint8Array, armoredKeys: string, what: string): Promise<void> {
+  const { verify } = await import('openpgp')
+  const verificationKeys = await readArmoredKeys(armoredKeys)
+  const message = await parseMessage(bytes)
+  if (!message) throw new Failure('integrity', `The signature of ${what} is damaged.`)
+  const { signatures } = await verify({ message, verificationKeys, format: 'binary' })
+  await requireOne(signatures, verificationKeys, what)
+}
+
+async function parseMessage(binaryMessage: Uint8Array) {
+  const { readMessage } = await import('openpgp')
+  return readMessage({ binaryMessage, config: { maxDecompressedMessageSize: largestMessage } }).catch(() => undefined)
+}
+
+interface Signed {
+  keyID: { toHex(): string }
+  verified: Promise<unknown>
+}
+
+async function requireOne(
+  signatures: readonly Signed[],
+  keys: readonly { getKeyID(): { toHex(): string } }[],
+  what: string,
+): Promise<void> {
   const results = await Promise.allSettled(signatures.map(({ verified }) => verified))
   if (results.some(({ status }) => status === 'fulfilled')) return
   const by = signatures.map(({ keyID }) => keyID.toHex().toUpperCase()).join(', ') || 'nobody'
-  const trusted = verificationKeys.map((key) => key.getKeyID().toHex().toUpperCase()).join(', ')
+  const trusted = keys.map((key) => key.getKeyID().toHex().toUpperCase()).join(', ')
   const reason = results[0]?.status === 'rejected' && results[0].reason instanceof Error ? ` (${results[0].reason.message})` : ''
   throw new Failure('integrity', `${what} is signed by ${by}, which does not verify with the trusted key ${trusted}${reason}.`)
 }
@@ -30,7 +62,7 @@ async function readArmoredKeys(text: string) {
     const keys = await Promise.all(blocks.map((armoredKeys) => readKeys({ armoredKeys })))
     if (keys.length > 0) return keys.flat()
   } catch (cause) {
-    throw new Failure('invalid', 'The remote has an OpenPGP key that cannot be read.', { cause })
+    throw new Failure('invalid', 'The trusted OpenPGP key cannot be read.', { cause })
   }
-  throw new Failure('invalid', 'The remote has something as OpenPGP key that is none.')
+  throw new Failure('invalid', 'What is given as trusted OpenPGP key is none.')
 }
