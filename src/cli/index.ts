@@ -12,6 +12,10 @@ export const commands: Readonly<Record<string, Listed>> = {
   apply: { about: 'Make the server match train.yaml', load: async () => (await import('./apply.ts')).apply },
   sync: { about: 'Sync repositories and snapshot what is new', load: async () => (await import('./sync.ts')).sync },
   status: { about: 'Where each line stands', load: async () => (await import('./status.ts')).status },
+  diff: {
+    about: 'What differs between what is released, what is pinned and what is newest',
+    load: async () => (await import('./diff.ts')).diff,
+  },
   pin: { about: 'Write which snapshots a line is at', load: async () => (await import('./pin.ts')).pin },
   promote: { about: 'Put what a line is pinned to at a stage', load: async () => (await import('./promote.ts')).promote },
   'signing-service': {

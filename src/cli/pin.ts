@@ -1,14 +1,14 @@
 import type { Api } from '../api/client.ts'
-import { selectRepositories } from '../train/filter.ts'
 import { type ImagePinChange, pinnedTag, planImagePins } from '../train/image-pins.ts'
-import { imagesOfLine, pathAt } from '../train/images.ts'
+import { pathAt } from '../train/images.ts'
 import { getLine } from '../train/load.ts'
 import { loadPins, pinsFile, sections, writePins } from '../train/pins.ts'
 import { planPins } from '../train/plan-pins.ts'
+import { selectOfLine } from '../train/select-of-line.ts'
 import { findServedImages, readTags } from '../train/served-images.ts'
 import { findSnapshots } from '../train/snapshots.ts'
 import { parseAt } from '../train/stamp.ts'
-import { firstStage, type Line, type Train } from '../train/train.ts'
+import { firstStage, type Train } from '../train/train.ts'
 import { command, WrongUsage } from './command.ts'
 import { renderTable } from './table.ts'
 import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
@@ -63,21 +63,6 @@ export const pin = command({
 })
 
 type Pinned = ImagePinChange
-
-/** What filters select of a line; filters name repositories and images alike. */
-function selectOfLine(train: Train, line: Line, filters: readonly string[]) {
-  const selectable = [
-    ...train.repositories
-      .filter(({ name }) => line.repositories.includes(name))
-      .map((repository) => ({ repository, name: repository.name, group: repository.group })),
-    ...imagesOfLine(train.images, line).map((name) => ({ repository: undefined, name, group: 'images' })),
-  ]
-  const selected = selectRepositories(selectable, filters, train.images ? 'repository or image' : 'repository')
-  return {
-    repositories: selected.flatMap(({ repository }) => repository ?? []),
-    images: selected.filter(({ repository }) => !repository).map(({ name }) => name),
-  }
-}
 
 /** Tags of images where they begin, and what the tag that is followed of each mirrored one stands for. */
 async function findTags(api: Api, train: Train, names: readonly string[]) {

@@ -6,8 +6,7 @@ import { findGuards } from './apply.ts'
 import type { ImageMove, ImageRefusal, Untag } from './images.ts'
 import type { Pins } from './pins.ts'
 import { findServedImages, readTags } from './served-images.ts'
-import type { Snapshot, Snapshots } from './snapshots.ts'
-import { nearestStamps } from './stamp.ts'
+import { missingSnapshot, type Snapshot, type Snapshots } from './snapshots.ts'
 import type { Line, Train } from './train.ts'
 
 export interface PromotionPlan {
@@ -42,7 +41,7 @@ export function planPromotion(
   for (const [repository, stamp] of pins) {
     const existing = snapshots.get(repository) ?? []
     const snapshot = existing.find((each) => each.stamp === stamp)
-    if (!snapshot) refused.push({ repository, reason: missing(repository, stamp, existing) })
+    if (!snapshot) refused.push({ repository, reason: missingSnapshot(repository, stamp, existing) })
     else if (snapshot.publication === null)
       refused.push({ repository, reason: `snapshot ${stamp} serves nothing: it has no publication.` })
     else found.push(snapshot)
@@ -55,15 +54,6 @@ export function planPromotion(
     there: found.filter((each) => each.guard === guard),
     unpinned: line.repositories.filter((each) => !pins.has(each)),
   }
-}
-
-function missing(repository: string, stamp: string, existing: readonly Snapshot[]): string {
-  const nearest = nearestStamps(
-    stamp,
-    existing.map((each) => each.stamp),
-  )
-  if (nearest.length === 0) return `no snapshot ${stamp}, nor any other. Run "signalbox sync ${repository}".`
-  return `no snapshot ${stamp} (nearest: ${nearest.join(', ')}). Run "signalbox sync ${repository}" or pin the nearest.`
 }
 
 /** The href of a stage's guard. Throws Failure not_found when the train was not applied yet. */

@@ -1,6 +1,6 @@
 import type { Api } from '../api/client.ts'
 import type { Distribution } from '../api/resources.ts'
-import { findStamp } from './stamp.ts'
+import { findStamp, nearestStamps } from './stamp.ts'
 import { apiPaths, type FormatName, type TrainRepository } from './train.ts'
 
 /** A dated distribution of one version of a repository. */
@@ -58,4 +58,27 @@ export function snapshotOf(distribution: Distribution, repository: TrainReposito
   if (stamp === undefined || distribution.base_path !== `${repository.path}/${stamp}`) return undefined
   const { pulp_href, name, base_path, content_guard, publication } = distribution
   return { repository: repository.name, stamp, href: pulp_href, name, path: base_path, guard: content_guard, publication }
+}
+
+/**
+ * The snapshot that stands at a stage, of those of one repository, oldest first: the pinned one once it is there, or else the newest. After a
+ * line went back to an older snapshot that is the older one, though the newer one may still be behind the same guard.
+ */
+export function standsAt(
+  own: readonly Snapshot[],
+  guards: ReadonlySet<string | null | undefined>,
+  pin: string | undefined,
+): Snapshot | undefined {
+  const there = own.filter(({ guard }) => guard !== null && guards.has(guard))
+  return there.find(({ stamp }) => stamp === pin) ?? there.at(-1)
+}
+
+/** Says that a repository has no such snapshot, and which are nearest. */
+export function missingSnapshot(repository: string, stamp: string, existing: readonly Snapshot[]): string {
+  const nearest = nearestStamps(
+    stamp,
+    existing.map((each) => each.stamp),
+  )
+  if (nearest.length === 0) return `no snapshot ${stamp}, nor any other. Run "signalbox sync ${repository}".`
+  return `no snapshot ${stamp} (nearest: ${nearest.join(', ')}). Run "signalbox sync ${repository}" or pin the nearest.`
 }

@@ -2,7 +2,7 @@ import type { Api } from '../api/client.ts'
 import type { Repository, Task } from '../api/resources.ts'
 import { imagesOfLine, pathAt, type TagsByPath, wantedImages } from './images.ts'
 import type { Pins } from './pins.ts'
-import type { Snapshots } from './snapshots.ts'
+import { type Snapshots, standsAt } from './snapshots.ts'
 import { stampOfTag, tagPattern } from './tags.ts'
 import { apiPaths, firstStage, lastStage, type Line, syncedRepositories, type Train } from './train.ts'
 
@@ -10,7 +10,7 @@ import { apiPaths, firstStage, lastStage, type Line, syncedRepositories, type Tr
 export interface LineStatus {
   readonly line: string
   readonly repositories: number
-  /** The newest snapshot at the last stage: what clients install from. */
+  /** The newest of what stands at the last stage: what clients install from. */
   readonly released: string | undefined
   /** The newest snapshot of all. */
   readonly newest: string | undefined
@@ -49,7 +49,7 @@ export function lineStatus(
     const pin = pins.repositories.get(name)
     const pinned = own.find(({ stamp }) => stamp === pin)
     const newest = own.at(-1)?.stamp
-    const released = releaseGuard === undefined ? undefined : own.findLast(({ guard }) => guard === releaseGuard)?.stamp
+    const released = standsAt(own, new Set([releaseGuard]), pin)?.stamp
     return { name, pin, pinned, newest, released }
   })
   const waiting = [

@@ -111,6 +111,7 @@ test('npm start runs two nights and a promotion; a second start finds everything
       .replaceAll('http://127.0.0.1:8080', second.url)
       .replaceAll('bin/signalbox', signalbox)
     const { stdout } = await run('sh', ['-ec', script])
+    assert.match(stdout, /^ {2}↑ +bell\.noarch +1\.0-1 → 1\.1-1\n {2}\+ +/m)
     assert.match(stdout, /✓ 1 repository, 1 image → release/)
     assert.ok(stdout.includes(unreleased!.slice(6)), stdout)
     assert.deepEqual(await look(second.url, unreleased!), 200)

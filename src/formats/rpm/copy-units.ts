@@ -1,7 +1,7 @@
 import type { Unit, VersionView } from '../../core/format.ts'
 import { parseComps } from './comps.ts'
 import { solveDependencies } from './depsolve.ts'
-import { compareEvr } from './evr.ts'
+import { compareEvr } from '../../lib/evr.ts'
 import type { ModuleEntry } from './modulemd.ts'
 import { readFacts } from './package-facts.ts'
 import { parseAdvisory } from './updateinfo.ts'

@@ -1,4 +1,4 @@
-import { compareEvr, compareVersions } from './evr.ts'
+import { compareEvr, compareVersions } from '../../lib/evr.ts'
 import type { Dependency } from './header.ts'
 import { parseRule, type Rule } from './rich-dependency.ts'
 

@@ -1,5 +1,5 @@
 import { Failure } from '../../lib/failure.ts'
-import { compareVersions } from './evr.ts'
+import { compareVersions } from '../../lib/evr.ts'
 import { type HeaderStore, introLength, parseIntro, parseStore } from './header-store.ts'
 import { dependencyTags, ghostFile, sense, signatureTags, tags } from './header-tags.ts'
 

@@ -1,5 +1,5 @@
 import type { Unit } from '../../core/format.ts'
-import { compareEvr } from './evr.ts'
+import { compareEvr } from '../../lib/evr.ts'
 
 /** The ids of all but the newest `count` of each package name and architecture, modular packages only if asked: older streams are no old versions. */
 export async function findOldPackages(
