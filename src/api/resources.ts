@@ -117,3 +117,9 @@ export interface Tag extends Entity {
   name: string
   tagged_manifest: string
 }
+
+/** `status/`, as far as it is read here. */
+export interface ServerStatus {
+  /** Bytes where content is stored; null when that is no disk. */
+  storage: { total: number; used: number; free: number } | null
+}

@@ -2,9 +2,10 @@ import { applyPlan, readServer } from '../train/apply.ts'
 import { readOutside } from '../train/outside.ts'
 import { type Plan, planApply, type Step } from '../train/plan.ts'
 import { command, type Io } from './command.ts'
-import { renderTable } from './table.ts'
+import { openProgress } from './progress.ts'
+import { longestTable, renderTable } from './table.ts'
 import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
-import { several, sign } from './words.ts'
+import { countInWords, several, sign } from './words.ts'
 
 export const apply = command({
   usage: 'apply [--dry-run] [--secrets]',
@@ -26,7 +27,9 @@ export const apply = command({
 
     if (!values.json) io.out.write(renderPlan(io, plan, dry))
     let done = 0
-    if (!dry) await applyPlan(api, plan, server, () => done++)
+    const display = openProgress(io, { quiet: true })
+    const progress = () => display.tally(`${countInWords(++done)} of ${several(plan.steps.length, 'change')}`)
+    if (!dry) await applyPlan(api, plan, server, progress).finally(() => display.close())
     if (values.json) io.out.write(`${JSON.stringify({ ...describe(plan), applied: done })}\n`)
     else if (done > 0) io.out.write(`${sign(io, 'good')} ${several(done, 'change')} applied to ${api.url}.\n`)
     return values.check && plan.steps.length === 0 ? 3 : 0
@@ -38,8 +41,20 @@ const verbs = { add: '+', change: '~', grant: '+', revoke: '-' } as const
 function renderPlan(io: Io, { steps, drift }: Plan, dry: boolean): string {
   const notes = drift.map((sentence) => `${sign(io, 'waiting')} ${sentence}\n`).join('')
   if (steps.length === 0) return `${notes}Nothing to do: the server matches the train.\n`
-  const table = renderTable(steps.map((step) => [verbs[step.act], step.what, step.name, ...details(step)]))
+  // What is done is in short when it is much: a preview names it all.
+  const whole = dry || steps.length <= longestTable
+  const kinds = Map.groupBy(steps, ({ act, what }) => (act === 'grant' || act === 'revoke' ? act : `${act} ${what}`))
+  const rows = whole
+    ? steps.map((step) => [verbs[step.act], step.what, step.name, ...details(step)])
+    : [...kinds.values()].map(inShort)
+  const table = renderTable(rows)
   return `${table}${notes}${dry ? `${several(steps.length, 'change')} would be applied.\n` : ''}`
+}
+
+/** `+   200 repositories`, `+   5 rights`: steps of one kind. */
+function inShort(steps: readonly Step[]): string[] {
+  const { act, what } = steps[0]!
+  return [verbs[act], several(steps.length, act === 'grant' || act === 'revoke' ? 'right' : what)]
 }
 
 function details(step: Step): string[] {

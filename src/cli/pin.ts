@@ -10,7 +10,7 @@ import { findSnapshots } from '../train/snapshots.ts'
 import { parseAt } from '../train/stamp.ts'
 import { firstStage, type Train } from '../train/train.ts'
 import { command, WrongUsage } from './command.ts'
-import { renderTable } from './table.ts'
+import { longestTable, renderTable } from './table.ts'
 import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
 import { countedInWords, several, sign } from './words.ts'
 
@@ -56,7 +56,7 @@ export const pin = command({
       )
     else
       io.out.write(
-        `${renderChanges(changes)}${dry ? `${several(changes.length, 'pin')} would be written to ${file}.` : `${sign(io, 'good')} ${several(changes.length, 'pin')} written to ${file}.`}\n`,
+        `${dry || changes.length <= longestTable ? renderChanges(changes) : ''}${dry ? `${several(changes.length, 'pin')} would be written to ${file}.` : `${sign(io, 'good')} ${several(changes.length, 'pin')} written to ${file}.`}\n`,
       )
     return values.check && changes.length === 0 ? 3 : 0
   },

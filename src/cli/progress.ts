@@ -5,6 +5,8 @@ import type { Io } from './command.ts'
 export interface ProgressDisplay {
   /** `state` is logged when it changes; `detail` is only painted. */
   show(name: string, state: string, detail?: string): void
+  /** How far all is, in one line: painted below the others, and not logged. */
+  tally(text: string): void
   /** Takes the thing off the display and prints a line that stays. */
   finish(name: string, line: string): void
   close(): void
@@ -24,6 +26,7 @@ function log({ out, err }: Io, quiet: boolean): ProgressDisplay {
       states.set(name, state)
       err.write(`${name}: ${state}\n`)
     },
+    tally() {},
     finish(_, line) {
       if (!quiet) out.write(`${line}\n`)
     },
@@ -35,6 +38,7 @@ function paint({ out, err }: Io, quiet: boolean): ProgressDisplay {
   const states = new Map<string, string>()
   let painted = 0
   let widest = 0
+  let tally = ''
   const clear = () => {
     err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}\u001b[J`)
     painted = 0
@@ -42,15 +46,20 @@ function paint({ out, err }: Io, quiet: boolean): ProgressDisplay {
   const repaint = () => {
     // Up over what was painted, then each line anew; what is left below is cleared.
     const width = (err.columns || 80) - 1
-    const text = [...states].map(([name, state]) => `${fit(`  ${name.padEnd(widest)}   … ${state}`, width)}\u001b[K\n`).join('')
+    const lines = [...states].map(([name, state]) => `  ${name.padEnd(widest)}   … ${state}`)
+    if (tally !== '') lines.push(tally)
+    const text = lines.map((line) => `${fit(line, width)}\u001b[K\n`).join('')
     err.write(`${painted > 0 ? `\u001b[${painted}A` : ''}${text}\u001b[J`)
-    painted = states.size
+    painted = lines.length
   }
   const timer = setInterval(repaint, repaintEvery)
   return {
     show(name, state, detail = '') {
       widest = Math.max(widest, name.length)
       states.set(name, `${state}${detail ? `   ${detail}` : ''}`)
+    },
+    tally(text) {
+      tally = text
     },
     finish(name, line) {
       states.delete(name)
@@ -61,6 +70,7 @@ function paint({ out, err }: Io, quiet: boolean): ProgressDisplay {
     close() {
       clearInterval(timer)
       states.clear()
+      tally = ''
       clear()
     },
   }

@@ -7,7 +7,7 @@ import { isNothing, promote as promoteAll, type Refusal } from '../train/promote
 import type { Snapshot } from '../train/snapshots.ts'
 import { lastStage } from '../train/train.ts'
 import { command, type Io } from './command.ts'
-import { renderTable } from './table.ts'
+import { longestTable, renderTable } from './table.ts'
 import { dryRunOptions, openTrain, trainOptions } from './train-session.ts'
 import { countedInWords, durationInWords, several, sign } from './words.ts'
 
@@ -86,8 +86,6 @@ function render(io: Io, plan: LinePromotion, { dry, seconds, file }: { dry: bool
   const shown = table.split('\n').length > longestTable ? '' : table
   return `${shown}${notes}${sign(io, 'good')} ${what} → ${stage}   ${durationInWords(seconds)}${already}\n`
 }
-
-const longestTable = 40
 
 /** An image counts once, however many tags of it there are. */
 function imagesIn(tags: readonly { readonly image: string }[]): number {

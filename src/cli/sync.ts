@@ -36,15 +36,21 @@ A FILTER is a name, a glob, an expression between slashes, or group:NAME; withou
     const display = openProgress(io, { quiet: values.json })
     const width = Math.max(...repositories.map(({ name }) => name.length))
     const started = new Map<string, number>()
+    const begun = Date.now()
+    let [done, failed] = [0, 0]
     const progress = (each: Progress) => {
       const since = started.get(each.repository) ?? Date.now()
       started.set(each.repository, since)
-      if (each.outcome) display.finish(each.repository, renderOutcome(io, each.outcome, width))
-      else display.show(each.repository, each.doing, renderProgress(each, (Date.now() - since) / 1000))
+      if (each.outcome) {
+        done++
+        if (each.outcome.state === 'failed') failed++
+        display.tally(renderTally(done, failed, repositories.length, (Date.now() - begun) / 1000))
+        display.finish(each.repository, renderOutcome(io, each.outcome, width))
+      } else display.show(each.repository, each.doing, renderProgress(each, (Date.now() - since) / 1000))
     }
     try {
       const outcomes = await syncRepositories(api, train, repositories, guard, { ...options, signal: io.signal, progress })
-      io.out.write(values.json ? `${JSON.stringify({ repositories: outcomes })}\n` : renderSummary(outcomes))
+      io.out.write(values.json ? `${JSON.stringify({ repositories: outcomes })}\n` : renderSummary(io, outcomes))
       return outcomes.some(({ state }) => state === 'failed') ? 1 : 0
     } finally {
       display.close()
@@ -93,7 +99,7 @@ export function renderOutcome(io: Io, outcome: Outcome, width: number): string {
   if (outcome.state === 'failed') {
     const kept = outcome.stamp === undefined ? 'it has no snapshot yet' : `kept ${outcome.stamp}`
     const reason = outcome.reason.replace(/[.\s]+$/, '')
-    return `${name}${sign(io, 'wrong')} ${reason}${outcome.tries > 1 ? ` (${outcome.tries} times)` : ''}; ${kept}`
+    return `${name}${sign(io, 'wrong')} ${reason}${outcome.tries > 1 ? `, in each of ${outcome.tries} tries` : ''}; ${kept}`
   }
   if (outcome.state === 'unchanged') return `${name}${sign(io, 'good')} ${padTo('unchanged', whatWidth + 8)}     ${outcome.stamp}`
   const { bytes } = outcome.changes
@@ -116,9 +122,26 @@ export function changesInWords({ added, upgraded, downgraded, removed, present, 
   return types.length > 0 ? `changed: ${types.join(', ')}` : 'metadata changed'
 }
 
-function renderSummary(outcomes: readonly Outcome[]): string {
-  const failed = outcomes.filter(({ state }) => state === 'failed').map(({ repository }) => repository)
-  if (failed.length === 0) return `${several(outcomes.length, 'repository')} done.\n`
-  const names = failed.length <= 5 ? failed.join(', ') : `${failed.length} repositories`
-  return `${outcomes.length - failed.length} of ${outcomes.length} done, ${failed.length} failed. Nothing was published for ${names}.\n`
+/** `12 of 200 done, 1 failed   3:10 left`: below what is being done. */
+function renderTally(done: number, failed: number, of: number, seconds: number): string {
+  const left = done < of ? `   ${clock((seconds / done) * (of - done))} left` : ''
+  return `${countInWords(done)} of ${countInWords(of)} done${failed > 0 ? `, ${countInWords(failed)} failed` : ''}${left}`
+}
+
+/** Past this many lines a failure has scrolled out of sight. */
+const screenful = 20
+
+function renderSummary(io: Io, outcomes: readonly Outcome[]): string {
+  const failed = outcomes.filter(({ state }) => state === 'failed')
+  const fresh = outcomes.filter(({ state }) => state === 'new').length
+  if (failed.length === 0)
+    return `${several(outcomes.length, 'repository')} done${outcomes.length > 1 ? `: ${countInWords(fresh)} with something new` : ''}.\n`
+  const width = Math.max(...failed.map(({ repository }) => repository.length))
+  const again = outcomes.length > screenful ? failed.map((each) => `${renderOutcome(io, each, width)}\n`).join('') : ''
+  return `${outcomes.length - failed.length} of ${outcomes.length} done, ${failed.length} failed.\n${again}${tryAgain(failed.map(({ repository }) => repository))}`
+}
+
+/** What to type to sync these once more; all are synced anyway when they are many. */
+export function tryAgain(repositories: readonly string[]): string {
+  return `Try again: signalbox sync${repositories.length <= screenful ? ` ${repositories.join(' ')}` : ''}\n`
 }

@@ -1,5 +1,8 @@
 import { stripVTControlCharacters } from 'node:util'
 
+/** Past this many rows, what was done is told in short. */
+export const longestTable = 40
+
 /** Rows as aligned lines, without borders or blanks at the end. */
 export function renderTable(rows: readonly (readonly string[])[], { indent = '', gap = '   ' } = {}): string {
   const widths: number[] = []

@@ -37,8 +37,8 @@ test('durations are as exact as anyone needs', () => {
 const now = new Date('2026-11-23T02:30:00Z')
 
 test('times are told as people count', () => {
-  assert.equal(stampInWords('20261107T020000', now), '20261107 (16 d)')
-  assert.equal(stampInWords('20261123T020000', now), '20261123 (today)')
+  assert.equal(stampInWords('20261107T020000', now), '20261107T020000 (16 d)')
+  assert.equal(stampInWords('20261123T020000', now), '20261123T020000 (today)')
   assert.equal(stampInWords(undefined, now), '-')
   assert.equal(timeInWords('2026-11-23T02:13:01Z', now), 'today 02:13')
   assert.equal(timeInWords('2026-11-22T22:13:01Z', now), 'yesterday 22:13')

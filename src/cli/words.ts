@@ -47,12 +47,12 @@ export function clock(seconds: number): string {
   return whole < 3600 ? `${minutes}${rest}` : `${Math.floor(whole / 3600)}:${minutes.padStart(2, '0')}${rest}`
 }
 
-/** `20261107 (16 d)`, `20261123 (today)`: a stamp as people count. */
+/** `20261107T020000 (16 d)`, `20261123T020000 (today)`: a stamp, whole, as it is a name, and as people count. */
 export function stampInWords(stamp: string | undefined, now: Date): string {
   if (stamp === undefined) return '-'
   const day = (text: string) => Date.UTC(Number(text.slice(0, 4)), Number(text.slice(4, 6)) - 1, Number(text.slice(6, 8)))
   const days = Math.round((day(now.toISOString().replaceAll('-', '')) - day(stamp)) / 86_400_000)
-  return `${stamp.slice(0, 8)} (${days <= 0 ? 'today' : `${days} d`})`
+  return `${stamp} (${days <= 0 ? 'today' : `${days} d`})`
 }
 
 /** `today 02:13`, `yesterday 02:13`, `2026-11-07 02:13`, in UTC as stamps are. */

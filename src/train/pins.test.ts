@@ -162,3 +162,13 @@ test('a repository without a snapshot cannot be pinned, so none is', () => {
     message: /^chimes: no snapshot at or before 20261101T120000 \(the first is 20261102T030000\)/,
   })
 })
+
+test('all repositories without a snapshot are named at once, and nothing is pinned', () => {
+  assert.throws(
+    () => planPins(['bells', 'gongs', 'drums'], new Map(), new Map([['bells', [snapshot('bells', '20261101T020000')]]])),
+    {
+      code: 'not_found',
+      message: /^2 repositories have no snapshot yet: gongs, drums\. Nothing was pinned: /,
+    },
+  )
+})

@@ -19,13 +19,21 @@ export function planPins(
   snapshots: Snapshots,
   at?: string,
 ): PinChange[] {
+  const stampsOf = (repository: string) => (snapshots.get(repository) ?? []).map(({ stamp }) => stamp)
+  const newest = (repository: string) => stampsOf(repository).findLast((stamp) => at === undefined || stamp <= at)
+  const missing = repositories.filter((repository) => newest(repository) === undefined)
+  if (missing.length > 1) throw new Failure('not_found', noneOf(missing, at))
   return repositories.flatMap((repository) => {
-    const stamps = (snapshots.get(repository) ?? []).map(({ stamp }) => stamp)
-    const to = stamps.findLast((stamp) => at === undefined || stamp <= at)
-    if (to === undefined) throw new Failure('not_found', none(repository, stamps, at))
+    const to = newest(repository)
+    if (to === undefined) throw new Failure('not_found', none(repository, stampsOf(repository), at))
     const from = pins.get(repository)
     return from === to ? [] : [{ repository, from, to }]
   })
+}
+
+function noneOf(repositories: readonly string[], at: string | undefined): string {
+  const what = `${repositories.length} repositories have no snapshot ${at === undefined ? 'yet' : `at or before ${at}`}: ${repositories.join(', ')}.`
+  return `${what} Nothing was pinned: ${at === undefined ? 'sync them, or ' : ''}name those that you want to pin.`
 }
 
 function none(repository: string, stamps: readonly string[], at: string | undefined): string {

@@ -95,7 +95,7 @@ lines:
       const { code, out } = await cli('sync', '--retries', '0')
       assert.equal(code, 1)
       assert.match(out, /x-dev\/ceph +✗ .+; kept \d{8}T\d{6}\n/)
-      assert.match((await cli('status')).out, /failing\n +✗ x-dev\/ceph .+signalbox sync x-dev\/ceph\n/)
+      assert.match((await cli('status')).out, /failing\n +✗ x-dev\/ceph .+\nTry again: signalbox sync x-dev\/ceph\n/)
       assert.equal((await cli('sync', 'x-dev/ceph', '--dry-run')).code, 0)
       await registry.pull('x-dev/ceph', 'v18')
     })

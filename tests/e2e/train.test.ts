@@ -123,9 +123,12 @@ forEachDatabase((engine, _, makeDatabase) => {
       const text = await cli('sync', 'gone', '--retries', '0')
       assert.match(
         text.out,
-        /^ {2}gone {3}✗ .+; it has no snapshot yet\n0 of 1 done, 1 failed\. Nothing was published for gone\.\n$/,
+        /^ {2}gone {3}✗ .+; it has no snapshot yet\n0 of 1 done, 1 failed\.\nTry again: signalbox sync gone\n$/,
       )
-      assert.match((await cli('status')).out, /failing\n {2}✗ gone .+ signalbox sync gone\n$/)
+      assert.match(
+        (await cli('status')).out,
+        /failing\n {2}✗ gone +since today .+\nTry again: signalbox sync gone\n\ndisk {3}.+ free\n$/,
+      )
     })
 
     await t.test('a stamp is the time at which its version was synced', async () => {
