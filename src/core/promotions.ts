@@ -11,14 +11,20 @@ import type { Counts } from './versions.ts'
 type Found = Pick<Row<'distribution'>, 'id' | 'uuid' | 'type' | 'name'>
 type Served = Pick<Row<'distribution'>, 'id' | 'name' | 'guard_id' | 'publication_id' | 'version_id' | 'repository_id'>
 
-/** Distributions by uuid or name, in the order asked for. Throws Failure invalid, naming those that do not exist. */
-export async function getDistributions(db: Db, references: readonly string[]): Promise<Found[]> {
+/** Distributions by uuid or name, in the order asked for. Throws Failure invalid, naming those that do not exist, or not for whoever asks. */
+export async function getDistributions(
+  db: Db,
+  references: readonly string[],
+  isSeen: (found: Found) => Promise<boolean> = async () => true,
+): Promise<Found[]> {
   const these = sql<string>`(select text from ${textRows(db, references)} as wanted)`
-  const rows = await db
+  const found = await db
     .selectFrom('distribution')
     .select(['id', 'uuid', 'type', 'name'])
     .where((row) => row.or([row('uuid', 'in', these), row('name', 'in', these)]))
     .execute()
+  const rows: Found[] = []
+  for (const row of found) if (await isSeen(row)) rows.push(row)
   const byReference = new Map([...rows.map((row) => [row.name, row] as const), ...rows.map((row) => [row.uuid, row] as const)])
   refuseAny(
     references.filter((each) => !byReference.has(each)),

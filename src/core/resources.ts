@@ -189,7 +189,7 @@ export async function removeResource(
   if (pushed) await removeResource(tx, formats, 'repository', pushed.id)
 }
 
-/** The repository that pushes through this distribution made. */
+/** The repository that pushes through this distribution made, unless another distribution serves it, too. */
 export async function pushedTo(
   db: Db,
   formats: Ctx['formats'],
@@ -200,6 +200,16 @@ export async function pushedTo(
     .innerJoin('repository', 'repository.id', 'distribution.repository_id')
     .select(['repository.id', 'repository.uuid', 'repository.type'])
     .where('distribution.id', '=', distributionId)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom('distribution as other')
+            .select('other.id')
+            .whereRef('other.repository_id', '=', 'repository.id')
+            .where('other.id', '<>', distributionId),
+        ),
+      ),
+    )
     .executeTakeFirst()
   return row && repositoryTypeOf(formats, row.type).pushed ? row : undefined
 }
@@ -225,8 +235,8 @@ export async function setLabels(
 }
 
 /**
- * Checks that a name is free, and that a base path overlaps no other. Throws Failure invalid with the field;
- * `Overlaps with existing distribution 'x'` for the latter.
+ * Checks that a name is free, and that a base path overlaps no other. Throws Failure invalid with the field. Which one a path overlaps
+ * with is not said: whoever asks may not see it.
  */
 export async function checkUnique(
   db: Db,
@@ -241,7 +251,7 @@ export async function checkUnique(
   if (values.base_path === undefined) return
   const other = await findOverlap(db, formats, type, values.base_path, id)
   if (other?.base_path === values.base_path) throw new Failure('invalid', 'This field must be unique.', { field: 'base_path' })
-  if (other) throw new Failure('invalid', `Overlaps with existing distribution '${other.name}'`, { field: 'base_path' })
+  if (other) throw new Failure('invalid', 'Overlaps with an existing distribution.', { field: 'base_path' })
 }
 
 /** Whether another one has this name. As in Pulp, over all types: an rpm and a file repository cannot have the same name either. */
@@ -266,13 +276,13 @@ export async function findOverlap(
   type: string,
   path: string,
   id: number,
-): Promise<{ name: string; base_path: string } | undefined> {
+): Promise<Pick<Row<'distribution'>, 'id' | 'uuid' | 'type' | 'name' | 'base_path'> | undefined> {
   const nests = distributionTypeOf(formats, type).nests === true
   const segments = path.split('/')
   const above = nests ? [path] : segments.map((_, index) => segments.slice(0, index + 1).join('/'))
   const found = await db
     .selectFrom('distribution')
-    .select(['name', 'base_path'])
+    .select(['id', 'uuid', 'type', 'name', 'base_path'])
     .where('id', '<>', id)
     .where('base_path', 'in', above)
     .orderBy('base_path', 'desc')
@@ -281,7 +291,7 @@ export async function findOverlap(
   if (found || nests) return found
   return db
     .selectFrom('distribution')
-    .select(['name', 'base_path'])
+    .select(['id', 'uuid', 'type', 'name', 'base_path'])
     .where('id', '<>', id)
     .where(below(path))
     .limit(1)

@@ -7,7 +7,7 @@ import { getDistributions, promoteDistributions } from '../core/promotions.ts'
 import { isDigest } from '../formats/container/digest.ts'
 import { imageTags, isImagePath } from '../formats/container/promotion.ts'
 import { Failure } from '../lib/failure.ts'
-import { apiRoot, hrefOf } from './pulp/hrefs.ts'
+import { apiRoot, hrefOf, isSeen } from './pulp/hrefs.ts'
 import type { Call, Endpoint, Field, Target } from './pulp/resource.ts'
 import { mayPull, namespaceType } from './registry/rights.ts'
 
@@ -88,7 +88,9 @@ const createPromotion: Endpoint = {
     const images = readImages(call)
     if (references.length + images.copies.length + images.removals.length === 0)
       throw new Failure('invalid', 'This list may not be empty.', { field: 'distributions' })
-    const distributions = await getDistributions(call.ctx.db, references.map(keyIn))
+    const sees = (row: { id: number; uuid: string; type: string }) =>
+      isSeen(call, { kind: 'distribution', ...row, prn: prnOf(call.ctx.formats, 'distribution', row) })
+    const distributions = await getDistributions(call.ctx.db, references.map(keyIn), sees)
     await permitChange(call, distributions)
     const named = { ...images, mayMake: await permitImages(call, images) }
     const guard = call.body['guard'] as Target

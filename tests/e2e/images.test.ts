@@ -170,11 +170,14 @@ forEachDatabase((engine, _, makeDatabase) => {
         { to: 'x/y' },
       ])
         await assert.rejects(api.post('signalbox/promotions/', body(wrong)), { code: 'invalid' })
-      for (const user of ['client', 'tester', 'builder'])
+      // Nor by whoever may only read or build, even if they see the guard.
+      for (const user of ['client', 'tester', 'builder']) {
+        await api.post(`${guard!.pulp_href}add_role/`, { role: 'core.rbaccontentguard_viewer', users: [user] })
         await assert.rejects(
           connect({ url, username: user, password }).post('signalbox/promotions/', { ...body(good), distributions: [] }),
           { code: 'denied' },
         )
+      }
       assert.deepEqual(await look(), before)
     })
 
@@ -189,7 +192,7 @@ forEachDatabase((engine, _, makeDatabase) => {
       await refused(connectRegistry({ url, username: 'nobody', password }).pull('x-other/deep/cron', rocky(t1)))
     })
 
-    await t.test('roles on the two namespaces are enough to promote images, and one of them is not', async () => {
+    await t.test('roles on the two namespaces and sight of the guard are enough to promote images, and less is not', async () => {
       await api.create<User>('users/', { username: 'promoter', password })
       const [guard] = await Array.fromAsync(api.list<{ pulp_href: string }>('contentguards/core/rbac/'))
       const images = ['cron', 'new'].map((name) => ({ from: 'x-dev/cron', to: `x/${name}`, tag: rocky(t1) }))
@@ -199,6 +202,8 @@ forEachDatabase((engine, _, makeDatabase) => {
         const namespace = await api.find<{ pulp_href: string }>('pulp_container/namespaces/', { name })
         await api.post(`${namespace!.pulp_href}add_role/`, { role: `container.containernamespace_${role}`, users: ['promoter'] })
       }
+      await assert.rejects(promote(), { code: 'invalid' })
+      await api.post(`${guard!.pulp_href}add_role/`, { role: 'core.rbaccontentguard_viewer', users: ['promoter'] })
       await assert.rejects(promote(), { code: 'denied' })
       await grant('x', 'collaborator')
       await assert.rejects(promote(), { code: 'denied' })

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { glob } from 'node:fs/promises'
 import { test } from 'node:test'
 import { forEachDatabase } from '../databases.ts'
 import { openPulp } from '../pulp.ts'
@@ -89,6 +90,56 @@ forEachDatabase((engine, open) => {
       base_path: { base_path: "Overlaps with existing distribution 'one'" },
       name: ['This field must be unique.'],
     })
+  })
+
+  test(`${engine}: what would keep the server busy, or cannot be stored, is refused`, async (t) => {
+    const { ctx, call } = await openPulp(t, await open(t))
+    const json = { headers: { 'content-type': 'application/json' } }
+    const form = (count: number, name: string, more = '') => ({
+      body: `${`--b\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\nx\r\n`.repeat(count)}--b--\r\n`,
+      headers: { 'content-type': 'multipart/form-data; boundary=b' },
+    })
+    const status = async (path: string, body: string, options: { headers: Record<string, string> } = json) => {
+      const from = process.cpuUsage()
+      const answer = await call('POST', path, body, options)
+      const { user, system } = process.cpuUsage(from)
+      assert.ok(user + system < 5_000_000, `${user + system} µs for ${path} ${body.slice(0, 60)}`)
+      return answer.status
+    }
+    const deep = '['.repeat(100_000) + ']'.repeat(100_000)
+    assert.equal(await status('rpm/copy/', `{"config":${deep}}`), 400)
+    assert.equal(await status(files, `{"name":"${'x'.repeat(17_000_000)}"}`), 400)
+    for (const name of ['a\\u0000', '\\ud800', '\\udc00x']) {
+      assert.equal(await status(files, `{"name":"${name}"}`), 400, name)
+      assert.equal(
+        await status('remotes/file/file/', `{"name":"a","url":"http://localhost/","headers":[{"${name}":"${name}"}]}`),
+        400,
+        name,
+      )
+    }
+    assert.equal(await status(files, '{"name":"\\\\u0000 and \\ud83d\\ude00"}'), 201)
+    const encoded = { headers: { 'content-type': 'application/x-www-form-urlencoded' } }
+    assert.equal(await status(files, 'name=a&'.repeat(500_000), encoded), 201)
+    assert.equal(await status(files, 'constructor=1&__proto__=2&__proto__=3&name=b', encoded), 400)
+    const many = form(20_000, 'name')
+    assert.equal(await status(files, many.body, many), 400)
+    // A file that comes twice is one too many, and neither stays.
+    const twice = form(2, 'file', '; filename="f"')
+    assert.equal(await status('artifacts/', twice.body, twice), 400)
+    assert.deepEqual(await Array.fromAsync(glob(`${ctx.config.dataDirectory}/blobs/tmp/*`)), [])
+    for (const query of ['number=1.5', 'number=1e300', 'number__gt=99999999999999999999', 'number=0x1p3', 'number=NaN'])
+      assert.equal((await call('GET', `repository_versions/?${query}`)).status, 400, query)
+    for (const query of [
+      'orphaned_for=1e300',
+      'orphaned_for=-1e300',
+      'limit=1000000000&offset=999999999999',
+      'repository_version=x%22',
+    ])
+      assert.ok([200, 400].includes((await call('GET', `content/?${query}`)).status), query)
+    for (const q of ['('.repeat(15_000), 'NOT '.repeat(3_700), `${'(NOT '.repeat(60)}name=a${')'.repeat(60)}`])
+      assert.equal((await call('GET', `${files}?q=${encodeURIComponent(q)}`)).status, 400)
+    assert.equal((await call('GET', 'users/999999999999999/')).status, 404)
+    assert.equal((await call('GET', 'groups/999999999999999/')).status, 404)
   })
 
   test(`${engine}: what is wrong with a copy is said in the words of Pulp's schema`, async (t) => {

@@ -9,10 +9,13 @@ import { findTarget } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import { answerSchema, created, creating, listing, reading } from './operations.ts'
 import type { Call, Fields, Resource } from './resource.ts'
+import { isHeldVisibly } from './visible-content.ts'
 
 const digests = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
 const minute = 60_000_000
 const protectionTime = 1440
+/** Minutes: longer than anything is here. */
+const ages = 1e8
 
 const common: Fields = {
   size: { type: 'integer', format: 'int64', description: 'The size of the file in bytes.' },
@@ -36,6 +39,13 @@ export const artifacts: Resource<'blob'> = {
   table: 'blob',
   kind: 'artifact',
   fields: common,
+  // Lists are the administrators'; others may name those of content that they see, and those that tasks of theirs made.
+  async visible(call) {
+    if (call.user!.isSuperuser) return undefined
+    return sql`(exists (select 1 from file where file.blob_id = blob.id and ${await isHeldVisibly(call, sql.ref('file.content_id'), call.ctx.formats)})
+      or exists (select 1 from task_created join task on task.id = task_created.task_id
+        where task_created.object = 'prn:core.artifact:' || blob.uuid and task.user_id = ${call.user!.id}))`
+  },
   filters: {
     ...Object.assign({}, ...digests.map((name) => lookups(name, `blob.${name}`, 'text', ['exact']))),
     repository_version: {
@@ -52,7 +62,7 @@ export const artifacts: Resource<'blob'> = {
     orphaned_for: {
       field: { type: 'number', description: 'Minutes Artifacts have been orphaned for. -1 uses ORPHAN_PROTECTION_TIME.' },
       where: (minutes: number) =>
-        sql`(blob.touched < ${now() - Math.trunc(minutes < 0 ? protectionTime : minutes) * minute}
+        sql`(blob.touched < ${now() - Math.trunc(minutes < 0 ? protectionTime : Math.min(minutes, ages)) * minute}
           and not exists (select 1 from file where file.blob_id = blob.id)
           and not exists (select 1 from published_file p where p.blob_id = blob.id))`,
     },

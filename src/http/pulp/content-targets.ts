@@ -6,12 +6,11 @@ import { invalid, invalidField } from './invalid.ts'
 import { rowsOf } from './list.ts'
 import type { Call } from './resource.ts'
 
-/** Content that hrefs or PRNs name, 60,000 of them in one query; `field` of a body, or a filter's value. Throws Failure invalid for what is no name or names nothing (with `visible`: nothing that the caller may see). */
+/** Content that hrefs or PRNs name, 60,000 of them in one query; `field` of a body, or a filter's value. Throws Failure invalid for what is no name or names nothing that the caller may see. */
 export async function contentTargets(
   call: Call,
   field: string | undefined,
   values: readonly string[],
-  { visible = false }: { visible?: boolean } = {},
 ): Promise<{ id: number; type: string }[]> {
   if (values.length === 0) return []
   const byUuid = new Map(values.map((value) => [uuidOf(field, value), value]))
@@ -19,7 +18,7 @@ export async function contentTargets(
     select c.id, c.type, c.uuid from ${textRows(call.ctx.db, byUuid.keys())} as k cross join content c where c.uuid = k.text`.execute(
     call.ctx.db,
   )
-  const rows = visible && !call.user!.isSuperuser ? await onlySeen(call, all) : all
+  const rows = !call.user!.isSuperuser ? await onlySeen(call, all) : all
   for (const { uuid } of rows) byUuid.delete(uuid)
   // What the caller may not see does not exist.
   if (byUuid.size > 0)

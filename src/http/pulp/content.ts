@@ -1,4 +1,4 @@
-import { type RawBuilder, sql, type SqlBool } from 'kysely'
+import { sql, type SqlBool } from 'kysely'
 import { saveBlob, unitsOf } from '../../core/content.ts'
 import type { ContentType, Format, Unit } from '../../core/format.ts'
 import { membersOf } from '../../core/members.ts'
@@ -16,16 +16,18 @@ import { artifacts } from './artifacts.ts'
 import { baseFields, labelFilter, lookups } from './filters.ts'
 import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
 import { invalid, invalidField } from './invalid.ts'
-import { onlyByKey, showRows, visibleRows } from './list.ts'
+import { onlyByKey, showRows } from './list.ts'
 import { answerSchema, creating, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
-import { maySee, repositoryOf } from './permit.ts'
 import type { Column, BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
 import { checkLabels, labelsField } from './settings.ts'
+import { isHeldVisibly } from './visible-content.ts'
 
 const digests = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const
 const minute = 60_000_000
 /** Pulp's ORPHAN_PROTECTION_TIME, in minutes: what -1 stands for. */
 const protectionTime = 1440
+/** Minutes: longer than anything is here. */
+const ages = 1e8
 
 const digestFields: Fields = Object.fromEntries(
   digests.map((name) => [name, { type: 'string', readOnly: true, description: `The ${name} checksum if available.` }]),
@@ -54,7 +56,7 @@ const commonFilters: Filters = {
   orphaned_for: {
     field: { type: 'number', description: 'Minutes Content has been orphaned for. -1 uses ORPHAN_PROTECTION_TIME.' },
     where: (minutes: number) =>
-      sql`(content.touched < ${now() - Math.trunc(minutes < 0 ? protectionTime : minutes) * minute}
+      sql`(content.touched < ${now() - Math.trunc(minutes < 0 ? protectionTime : Math.min(minutes, ages)) * minute}
         and not exists (select 1 from membership where membership.content_id = content.id))`,
   },
   pulp_label_select: labelFilter('content.labels'),
@@ -63,9 +65,7 @@ const commonFilters: Filters = {
 /** What of a version's content is meant: as a condition, or for a list as a join that comes in the order of the list. */
 function versionFilter(name: keyof typeof versionFilters): Filter {
   const chosen = (row: VersionRow) =>
-    row.isSeen
-      ? sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row)}`
-      : sql<SqlBool>`false`
+    sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row)}`
   return {
     field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
     async where(value: string, call) {
@@ -83,8 +83,6 @@ function versionFilter(name: keyof typeof versionFilters): Filter {
 interface VersionRow extends Pick<Row<'version'>, 'repository_id' | 'number' | 'counts'> {
   /** The number of the version before it; -1 for the first that is left. */
   before: number
-  /** Whether the caller may see its repository: what that has is not told, even if the caller may see it elsewhere. */
-  isSeen: boolean
 }
 
 /** The version that a filter names. Throws Failure invalid with a bare list, as Pulp does. */
@@ -100,7 +98,6 @@ async function versionNamed(call: Call, value: string): Promise<VersionRow> {
   return {
     ...version,
     before: (await numberBefore(call.ctx.db, version.repository_id, version.number)) ?? -1,
-    isSeen: await maySee(call, 'repository', found.type, await repositoryOf(call, found)),
   }
 }
 
@@ -134,7 +131,7 @@ export function contentResource(format: Format, type: ContentType): Resource<'co
     fields,
     filters: { ...commonFilters, ...declaredFilters(type) },
     ordering: type.ordering.length > 0 ? { ...commonOrdering, ...declaredOrdering(type) } : onlyByKey,
-    where: (rows, call) => onlyVisible(rows, call, [format]),
+    where: async (rows, call) => rows.where(await isHeldVisibly(call, sql.ref('content.id'), [format])),
     count: (call, filters, hasExpression) => countOfVersion(call, `${app}.${type.name}`, filters, hasExpression),
     show: (call, rows, wanted) => showContent(call, rows, wanted, type),
     operations: [
@@ -144,23 +141,6 @@ export function contentResource(format: Format, type: ContentType): Resource<'co
       ...labelOperations('content', { model: ['core.manage_content_labels'] }, type.create ? 201 : 200),
     ],
   }
-}
-
-/** Whoever is no administrator sees the content of the repositories that they may see. */
-async function onlyVisible(rows: Rows<'content'>, call: Call, formats: readonly Format[]): Promise<Rows<'content'>> {
-  if (call.user!.isSuperuser) return rows
-  const visible: RawBuilder<SqlBool>[] = []
-  for (const format of formats)
-    for (const { type } of format.repositories) {
-      const resource = call.registry.find('repository', `${format.name}.${type}`)!
-      const condition = await visibleRows(call, resource)
-      const ofType = sql<SqlBool>`repository.type = ${resource.type}`
-      visible.push(condition ? sql`(${ofType} and ${condition})` : ofType)
-    }
-  return rows.where(
-    sql<SqlBool>`content.id in (select membership.content_id from membership
-      join repository on repository.id = membership.repository_id where ${sql.join(visible, sql` or `)})`,
-  )
 }
 
 function declaredFilters(type: ContentType): Filters {
@@ -426,6 +406,7 @@ function uploading(format: Format, type: ContentType, create: NonNullable<Conten
       if (repository && !(repository.type.startsWith(`${app}.`) && repositoryTypeOf(call.ctx.formats, repository.type).modify))
         throw invalid({ non_field_errors: ['Content is not supported by this repository.'] })
       await permitUpload(call, format, repository)
+      await permitFile(call)
       checkLabels(labels)
       const path: unknown = call.body['relative_path']
       if (typeof path === 'string' && path.startsWith('/'))
@@ -463,6 +444,13 @@ export async function permitUpload(call: Call, format: Format, repository: Targe
       throw new Failure('denied', 'You do not have permission to perform this action.')
 }
 
+/** Making content of an upload ends it: that takes the right to change it. */
+async function permitFile({ ctx, user, body }: Call): Promise<void> {
+  const upload: Target | undefined = body['upload']
+  if (upload && !(await isAllowed(ctx, user!, 'core.change_upload', upload.prn)))
+    throw new Failure('denied', 'You do not have permission to perform this action.')
+}
+
 /** Where the bytes are: uploaded now, an artifact, an upload, or elsewhere. */
 async function sourceOf(call: Call, { files }: ContentType): Promise<Record<string, unknown>> {
   const names = ['file', 'upload', ...(files === 'none' ? [] : ['artifact']), 'file_url']
@@ -498,7 +486,7 @@ export const contentList: Resource<'content'> = {
   fields: { pulp_labels: labelsField, artifacts: { ...artifactsField, required: true } },
   filters: commonFilters,
   ordering: onlyByKey,
-  where: (rows, call) => onlyVisible(rows, call, call.ctx.formats),
+  where: async (rows, call) => rows.where(await isHeldVisibly(call, sql.ref('content.id'), call.ctx.formats)),
   async show(call, rows) {
     const blobs = await blobsOf(call, rows)
     return rows.map((row) => ({ pulp_labels: JSON.parse(row.labels), artifacts: artifactsOf(call, blobs.get(row.id) ?? []) }))

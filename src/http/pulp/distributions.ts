@@ -8,7 +8,7 @@ import { Failure, type Problems } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, labelFilter, lookups, nameFilters, targetFilter } from './filters.ts'
-import { findTarget, hrefOf, versionHrefs } from './hrefs.ts'
+import { findTarget, hrefOf, isSeen, versionHrefs } from './hrefs.ts'
 import { type DistributionRules, namespaceOf, rightsInNamespaces } from './in-namespaces.ts'
 import { invalid } from './invalid.ts'
 import {
@@ -247,6 +247,7 @@ function usualRights({ name }: Format, { model }: DistributionType): Distributio
     change: { object: [may('change'), view] },
     delete: { object: [may('delete'), view] },
     mayPut: async () => true,
+    mayServe: async () => true,
   }
 }
 
@@ -285,10 +286,10 @@ function idsOf(body: Call['body'], columns: Readonly<Record<string, string>>): R
   )
 }
 
-/** A distribution serves one thing. */
+/** A distribution serves one thing, and one that its maker may have served. */
 async function checkServed(
   call: Call,
-  { format, type }: Shape,
+  { format, type, rules }: Shape,
   given: Record<string, unknown>,
   row?: Row<'distribution'>,
 ): Promise<void> {
@@ -305,6 +306,8 @@ async function checkServed(
   const checkpoints = given['checkpoint'] ?? (row ? JSON.parse(row.settings).checkpoint : false)
   if (checkpoints && (repository === null || it !== null))
     throw problem("The 'checkpoint' attribute may only be used with the 'repository' attribute.")
+  const named: Target | null | undefined = body['repository']
+  if (named && named.id !== row?.repository_id && !(await rules.mayServe(call, named))) throw denied()
 }
 
 /** Throws Failure invalid for a name or a path that is taken, and for a path above or below another one; denied for a namespace of others. */
@@ -316,8 +319,11 @@ async function checkPlace(call: Call, { format, type, rules }: Shape, row?: Row<
   const other = path === undefined ? undefined : await findOverlap(db, formats, `${format.name}.${type.type}`, path, id)
   if (other?.base_path === path && other) problems['base_path'] = ['This field must be unique.']
   // Pulp raises this one as a dictionary inside the field's own error, so it is nested and no list.
-  else if (other)
-    problems['base_path'] = { base_path: `Overlaps with existing distribution '${other.name}'` } as unknown as Problems
+  else if (other) {
+    const isNamed = await isSeen(call, { kind: 'distribution', ...other, prn: prnOf(formats, 'distribution', other) })
+    const what = isNamed ? `existing distribution '${other.name}'` : 'an existing distribution'
+    problems['base_path'] = { base_path: `Overlaps with ${what}` } as unknown as Problems
+  }
   if (name !== undefined && (await isNameTaken(db, 'distribution', name, id))) problems['name'] = ['This field must be unique.']
   if (Object.keys(problems).length > 0) throw invalid(problems)
   if (row && path !== undefined && namespaceIn(path) !== namespaceIn(row.base_path) && !(await rules.mayPut(call, path)))

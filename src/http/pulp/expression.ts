@@ -11,6 +11,8 @@ interface Part {
 }
 
 const maximumComplexity = 8
+/** More than eight filters with what belongs between them, and so few that reading them by recursion is safe. */
+const mostTokens = 100
 const tokens =
   /\s*(?:(\()|(\))|([A-Za-z][A-Za-z0-9_]*)\s*=\s*(?:"([^"\n]*)"|'([^'\n]*)'|([A-Za-z0-9À-ÖØ-öø-ÿ.,_*-]+))|([A-Za-z]+)\b)/y
 
@@ -25,10 +27,11 @@ export function parseExpression(text: string, filters: Filters): Condition {
   const reader = openReader(tokenize(text))
   const whole = parseOr(reader, filters)
   if (reader.peek().kind !== 'end') throw syntaxError()
-  if (whole.complexity > maximumComplexity) throw invalidField('q', 'Filter expression exceeds allowed complexity.')
+  if (whole.complexity > maximumComplexity) throw tooComplex()
   return whole.condition
 }
 
+const tooComplex = () => invalidField('q', 'Filter expression exceeds allowed complexity.')
 const syntaxError = () => invalidField('q', 'Syntax error in expression.')
 
 function tokenize(text: string): Token[] {
@@ -40,6 +43,7 @@ function tokenize(text: string): Token[] {
     const match = tokens.exec(text)
     if (!match) throw syntaxError()
     at = tokens.lastIndex
+    if (found.length === mostTokens) throw tooComplex()
     const [, open, close, name, double, single, bare, word] = match
     if (open) found.push({ kind: '(' })
     else if (close) found.push({ kind: ')' })

@@ -235,7 +235,8 @@ function parseOne(name: string, field: Field, text: string): unknown {
   if (text.includes('\0')) throw invalidField(name, 'Null characters are not allowed.')
   if (field.enum && !field.enum.includes(text))
     throw invalidField(name, `Select a valid choice. ${text} is not one of the available choices.`)
-  if (field.type === 'integer' || field.type === 'number') return parseNumber(name, text)
+  if (field.type === 'integer') return parseWhole(name, text)
+  if (field.type === 'number') return parseNumber(name, text)
   if (field.type === 'boolean') return { true: 1, '1': 1, false: 0, '0': 0 }[text.toLowerCase()]
   if (field.format === 'date-time') {
     const time = parseTime(text)
@@ -243,6 +244,13 @@ function parseOne(name: string, field: Field, text: string): unknown {
     return time
   }
   return text
+}
+
+/** A database compares whole numbers with nothing else. */
+function parseWhole(name: string, text: string): number {
+  const number = parseNumber(name, text)
+  if (!Number.isSafeInteger(number)) throw invalidField(name, 'Enter a whole number.')
+  return number
 }
 
 function parseNumber(name: string, text: string): number {

@@ -1,9 +1,11 @@
 import { sql, type SqlBool } from 'kysely'
 import { createGuard, deleteGuard, downloadersOf, updateGuard } from '../../core/access/guard-resources.ts'
+import { prnOf } from '../../core/names.ts'
+import { Failure } from '../../lib/failure.ts'
 import type { Row } from '../../store/schema.ts'
 import { baseFields, lookups, nameFilters } from './filters.ts'
 import { groupFields, showGroup } from './groups.ts'
-import { hrefOf } from './hrefs.ts'
+import { hrefOf, isSeen } from './hrefs.ts'
 import { showRow, visibleTo } from './list.ts'
 import { answerSchema, created, creating, deleting, listing, reading, roleOperations, updating } from './operations.ts'
 import type { Call, Fields, Filters, Resource, Target } from './resource.ts'
@@ -190,11 +192,25 @@ function guardResource({ type, path, model, fields: own, settings, show }: Guard
       deleting({
         summary: `Delete a ${path} content guard`,
         allow: { object: [may('delete')] },
-        remove: (call) => deleteGuard(call.ctx, call.row),
+        remove: (call) => deleteGuard(call.ctx, call.row).catch((error: unknown) => refuseUnnamed(call, error)),
       }),
       ...roleOperations(`core.${lower}`, [may('view')]),
     ],
   }
+}
+
+/** What a guard protects is told by name to whoever sees that. */
+async function refuseUnnamed(call: Call, error: unknown): Promise<never> {
+  const { db, formats } = call.ctx
+  const behind = db.selectFrom('distribution').select(['id', 'uuid', 'type']).where('guard_id', '=', call.row.id).orderBy('id')
+  for (const row of await behind.execute())
+    if (!(await isSeen(call, { kind: 'distribution', ...row, prn: prnOf(formats, 'distribution', row) })))
+      throw new Failure(
+        'conflict',
+        `The guard "${call.row.name}" protects a distribution that you may not see: that must get another guard, or none, first.`,
+        { cause: error },
+      )
+  throw error
 }
 
 function showCommon({ name, description }: Row<'guard'>): Record<string, unknown> {

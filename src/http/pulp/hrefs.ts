@@ -1,9 +1,10 @@
+import { isAllowed } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { type Kind, modelOf, prnOf } from '../../core/names.ts'
 import { uuidPattern } from '../../lib/uuid.ts'
 import type { Db } from '../../store/database.ts'
 import type { Schema } from '../../store/schema.ts'
-import type { Registry, Resource, Target } from './resource.ts'
+import type { Call, Registry, Resource, Rows, Target } from './resource.ts'
 
 export const apiRoot = '/pulp/api/v3/'
 
@@ -67,9 +68,19 @@ const uuidIn = (prn: string) => prn.slice(prn.lastIndexOf(':') + 1)
 
 /**
  * What an href or PRN names, when it is of one of these kinds. Otherwise why not: `unknown` names no resource at all, `other` one of another
- * kind, `absent` nothing that exists.
+ * kind, `absent` nothing that exists. What the caller may not see does not exist: this is the only way from a reference in a request to a row.
  */
 export async function findTarget(
+  call: Call,
+  value: string,
+  kinds: TargetKinds,
+): Promise<Target | 'unknown' | 'other' | 'absent'> {
+  const named = await resolveTarget(call, value, kinds)
+  return typeof named === 'string' || (await isSeen(call, named)) ? named : 'absent'
+}
+
+/** As findTarget, but whoever asks: for what was shown to the caller already. */
+export async function resolveTarget(
   where: Where,
   value: string,
   kinds: TargetKinds,
@@ -86,6 +97,38 @@ export async function findTarget(
   if (!kinds.some((each) => each === kind || each === `${kind}:${type}`)) return resource.type === undefined ? 'absent' : 'other'
   const found = { uuid: row.uuid ?? row.id, type }
   return { kind, type, id: row.id, uuid: found.uuid, prn: prnOf(where.ctx.formats, kind, found) }
+}
+
+/** Whether the caller may see what a target stands for; a version is seen by whoever sees its repository. */
+export async function isSeen(
+  call: Call,
+  { kind, type, id, prn }: Pick<Target, 'kind' | 'type' | 'id' | 'prn'>,
+): Promise<boolean> {
+  const { ctx, user, registry } = call
+  if (user?.isSuperuser) return true
+  if (kind === 'version') return isSeen(call, await repositoryOf(call, id))
+  const resource = registry.find(kind, type)
+  if (!user || !resource) return false
+  if (resource.view && !resource.visible) return isAllowed(ctx, user, resource.view, prn)
+  const condition = await resource.visible?.(call)
+  let rows = ctx.db
+    .selectFrom(resource.table as 'task')
+    .selectAll()
+    .where('id', '=', id) as Rows<any>
+  if (condition) rows = rows.where(condition)
+  if (resource.where) rows = await resource.where(rows, { ...call, resource, parent: undefined })
+  return (await rows.executeTakeFirst()) !== undefined
+}
+
+/** The repository that a version is of. */
+export async function repositoryOf({ ctx: { db, formats } }: Where, versionId: number): Promise<Target> {
+  const row = await db
+    .selectFrom('version')
+    .innerJoin('repository', 'repository.id', 'version.repository_id')
+    .select(['repository.id', 'repository.uuid', 'repository.type'])
+    .where('version.id', '=', versionId)
+    .executeTakeFirstOrThrow()
+  return { kind: 'repository', ...row, prn: prnOf(formats, 'repository', row) }
 }
 
 async function repositoryType(db: Db, { repository_id }: { repository_id?: number }): Promise<string> {

@@ -1,12 +1,12 @@
 import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
 import { isAllowed, scopeOf } from '../../core/access/auth.ts'
 import type { DistributionType, Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
-import { prnOf } from '../../core/names.ts'
+import { prnOf, repositoryTypeOf } from '../../core/names.ts'
 import { findNamespace, isAllowedIn, namespaceIn } from '../../core/access/namespaces.ts'
 import { textRows } from '../../store/bulk.ts'
 import { type Db, engineOf } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
-import type { Call, Resource, Rule } from './resource.ts'
+import type { Call, Resource, Rule, Target } from './resource.ts'
 
 /*
  * Who may do what where paths lie in namespaces. A right on a distribution comes from roles on all of them, on it, or on its namespace;
@@ -28,6 +28,8 @@ export interface DistributionRules {
   delete: Exclude<Rule, string>
   /** Whether the caller may put a distribution at this path. */
   mayPut(call: Call, path: string): Promise<boolean>
+  /** Whether the caller may have a distribution serve this repository, which they see. */
+  mayServe(call: Call, repository: Target): Promise<boolean>
 }
 
 export function rightsInNamespaces(format: Format, { model }: Pick<DistributionType, 'model'>): DistributionRules {
@@ -54,8 +56,15 @@ export function rightsInNamespaces(format: Format, { model }: Pick<DistributionT
     change: allOf(may('change'), may('view')),
     delete: allOf(may('delete'), may('view')),
     mayPut,
+    async mayServe(call, { id, type }) {
+      const { pushed, model: kind } = repositoryTypeOf(call.ctx.formats, type)
+      // Rights on a distribution are rights on what was pushed through it: whoever makes one has them all.
+      return !pushed || isAllowedThrough(call, id, inNamespaceToChange(format, kind), may('change'))
+    },
   }
 }
+
+const inNamespaceToChange = ({ name }: Format, model: string) => `${name}.namespace_change_${model.toLowerCase()}repository`
 
 /** Rights on a repository that pushes made, from its distributions. */
 export function rightsOfPushed(format: Format, type: RepositoryType): RepositoryRules {
@@ -65,7 +74,7 @@ export function rightsOfPushed(format: Format, type: RepositoryType): Repository
   const any = (inNamespace: string, onIt: string): Exclude<Rule, string> => ({
     other: {
       conditions: [`has_namespace_obj_perms:${inNamespace} or has_distribution_perms:${onIt}`],
-      holds: (call) => isAllowedThrough(call, inNamespace, onIt),
+      holds: (call) => isAllowedThrough(call, (call.parent ?? call.row).id, inNamespace, onIt),
     },
   })
   const model = `${type.model.toLowerCase()}repository`
@@ -77,7 +86,7 @@ export function rightsOfPushed(format: Format, type: RepositoryType): Repository
         return condition && sql`repository.id in (select distribution.repository_id from distribution where ${condition})`
       },
     },
-    change: any(`${app}.namespace_change_${model}`, `${app}.change_${served!.model.toLowerCase()}distribution`),
+    change: any(inNamespaceToChange(format, type.model), `${app}.change_${served!.model.toLowerCase()}distribution`),
     right(right) {
       const permission = (type.rights?.[right] ?? `${right}_*`).replace('*', model)
       return any(`${app}.namespace_${permission}`, `${app}.${permission}`)
@@ -123,11 +132,14 @@ async function isAllowedOn({ ctx, user }: Call, distribution: Row<'distribution'
   return isAllowedIn(ctx, user!, permission, prn, await namespacePrn(ctx, distribution))
 }
 
-async function isAllowedThrough(call: Call, inNamespace: string, onDistribution: string): Promise<boolean> {
-  const { ctx, user } = call
+async function isAllowedThrough(
+  { ctx, user }: Call,
+  repositoryId: number,
+  inNamespace: string,
+  onDistribution: string,
+): Promise<boolean> {
   for (const permission of [inNamespace, onDistribution]) if (await isAllowed(ctx, user!, permission)) return true
-  const repository = call.parent ?? call.row
-  for (const row of await ctx.db.selectFrom('distribution').selectAll().where('repository_id', '=', repository.id).execute()) {
+  for (const row of await ctx.db.selectFrom('distribution').selectAll().where('repository_id', '=', repositoryId).execute()) {
     if (await isAllowed(ctx, user!, onDistribution, prnOf(ctx.formats, 'distribution', row))) return true
     const namespace = await namespacePrn(ctx, row)
     if (namespace && (await isAllowed(ctx, user!, inNamespace, namespace))) return true

@@ -199,7 +199,7 @@ export function labelOperations(kind: ResourceKind | 'content', allow: Rule, doc
       async run(call) {
         const name: string = call.body['key']
         const labels = labelsOf(call)
-        if (!(name in labels)) throw invalid({ key: [`Label '${name}' is not set on the object.`] })
+        if (!Object.hasOwn(labels, name)) throw invalid({ key: [`Label '${name}' is not set on the object.`] })
         await setLabels(call.ctx.db, kind, call.row.id, { [name]: undefined })
         return { status: 201, body: { key: name, value: labels[name] } }
       },

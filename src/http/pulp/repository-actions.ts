@@ -6,10 +6,10 @@ import { latestVersion } from '../../core/versions.ts'
 import { Failure } from '../../lib/failure.ts'
 import { idRows } from '../../store/bulk.ts'
 import { contentTargets } from './content-targets.ts'
+import { repositoryOf } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import { visibleRows } from './list.ts'
 import { postponed, prnOfRow, taskAnswer } from './operations.ts'
-import { denied, maySee, repositoryOf } from './permit.ts'
 import type { Answer, Call, Operation, Rule, Target } from './resource.ts'
 
 /** What of a repository can be done beyond what all have in common: an operation for an action that its type declares. */
@@ -66,15 +66,14 @@ async function start(call: Call, action: RepositoryAction): Promise<Answer> {
   })
 }
 
-/** The version that is copied from; whoever copies must be allowed to see its repository. */
+/** The version that is copied from. */
 async function sourceOf(call: Call): Promise<{ id: number; repository: string }> {
   const { source_repository: repository, source_repository_version: version } = call.body as Record<string, Target | undefined>
   const problem = (message: string) => invalid({ non_field_errors: [message] })
   if (!repository && !version) throw problem("Either the 'repository' or 'repository_version' needs to be specified")
   if (repository && version) throw problem("Either the 'repository' or 'repository_version' need to be specified but not both.")
-  const prn = repository ? repository.prn : await repositoryOf(call, version!)
-  if (!(await maySee(call, 'repository', (repository ?? version)!.type, prn))) throw denied()
-  return { id: version ? version.id : (await latestVersion(call.ctx.db, repository!.id)).id, repository: prn }
+  if (repository) return { id: (await latestVersion(call.ctx.db, repository.id)).id, repository: repository.prn }
+  return { id: version!.id, repository: (await repositoryOf(call, version!.id)).prn }
 }
 
 async function unitsOf(call: Call, given: readonly unknown[]): Promise<'*' | number[]> {
@@ -85,7 +84,7 @@ async function unitsOf(call: Call, given: readonly unknown[]): Promise<'*' | num
       })
     return '*'
   }
-  const found = await contentTargets(call, undefined, given.map(String), { visible: true })
+  const found = await contentTargets(call, undefined, given.map(String))
   return found.map(({ id }) => id)
 }
 

@@ -144,7 +144,8 @@ export interface AnswerSchema {
 
 /**
  * Who may: everybody, everybody with a name, administrators, or whoever holds the permissions (on the object, or on all).
- * `named` asks for a permission on what a field of the body names, when it names something; 'model' asks it of all objects (create).
+ * `named` says in access policies which permission it takes to see what a field of the body names (hrefs.ts asks for it); 'model' asks a
+ * permission of all objects (create).
  */
 export type Rule =
   | 'anyone'

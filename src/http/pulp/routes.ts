@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { sql, type SqlBool } from 'kysely'
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
-import { authenticate, refusalOf } from '../../core/access/auth.ts'
+import { authenticate, isAllowed, refusalOf } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
+import { prnOf } from '../../core/names.ts'
 import { Failure } from '../../lib/failure.ts'
 import { pulpBody, statusOf } from '../failures.ts'
 import { readBody, releaseBody, UnsupportedMedia } from './body.ts'
 import { isKey } from './hrefs.ts'
 import { BrokenBody } from './invalid.ts'
 import { rowsOf } from './list.ts'
-import { permit, permitNamed } from './permit.ts'
+import { permit, permitBody, permitLook } from './permit.ts'
 import type { Answer, Call, Endpoint, Registry, Resource } from './resource.ts'
 import { refuseOtherSites, userOfSession } from './session-cookie.ts'
 import { checkBody } from './validate.ts'
@@ -70,7 +71,7 @@ async function answerCall(ctx: Ctx, registry: Registry, endpoint: Endpoint, requ
   const raw = await readBody(call, endpoint.body, request.raw)
   try {
     const withBody = { ...call, body: await checkBody(call, endpoint.body, raw) }
-    await permitNamed(withBody, endpoint.allow)
+    await permitBody(withBody, endpoint.allow)
     return await endpoint.run(withBody)
   } finally {
     await releaseBody(raw.values)
@@ -97,20 +98,28 @@ async function openCall(ctx: Ctx, registry: Registry, endpoint: Endpoint, reques
     body: {},
   }
   const { resource } = endpoint
-  if (!resource) return call
-  const parent = parentKey === undefined ? undefined : await itemOf(call, resource.parent!.resource, parentKey)
-  if (item === undefined) return { ...call, parent }
-  return { ...call, parent, row: await itemOf({ ...call, parent }, resource, item) }
+  if (endpoint.allow === 'admin') await permitLook(call, endpoint.allow)
+  const parent = parentKey === undefined ? undefined : await itemOf(call, resource!.parent!.resource, parentKey)
+  const placed = { ...call, parent }
+  await permitLook(placed, endpoint.allow)
+  return item === undefined ? placed : { ...placed, row: await itemOf(placed, resource!, item) }
 }
 
 /** The row that a URL names, when the caller may see it. Throws Failure not_found with Pulp's words. */
 async function itemOf(call: Call, resource: Resource, key: string): Promise<any> {
   const column = resource.key ?? 'uuid'
   if (!isKey(column, key)) throw new Failure('not_found', 'Not found.')
-  const rows = await rowsOf({ ...call, resource, query: new URLSearchParams() }, resource)
+  const absent = () => new Failure('not_found', `No ${resource.model} matches the given query.`)
+  const { kind, view, visible, type } = resource
+  // Asked of the name, before anybody looks whether there is something: what is hidden takes as long as what is absent.
+  const isAsked = kind !== undefined && view !== undefined && visible === undefined
+  const prn = isAsked ? prnOf(call.ctx.formats, kind, { uuid: column === 'uuid' ? key : Number(key), ...(type && { type }) }) : ''
+  if (isAsked && !(await isAllowed(call.ctx, call.user!, view, prn))) throw absent()
+  const plain = isAsked ? { ...resource, view: undefined } : resource
+  const rows = await rowsOf({ ...call, resource, query: new URLSearchParams() }, plain)
   const named = sql<SqlBool>`${sql.ref(`${resource.table}.${column}`)} = ${column === 'uuid' ? key : Number(key)}`
   const row = await rows.where(named).executeTakeFirst()
-  if (!row) throw new Failure('not_found', `No ${resource.model} matches the given query.`)
+  if (!row) throw absent()
   return row
 }
 

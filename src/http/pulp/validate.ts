@@ -1,8 +1,9 @@
 import { Failure, type Problems } from '../../lib/failure.ts'
 import { parseTime } from '../../lib/time.ts'
 import { baseFields } from './filters.ts'
-import { findTarget } from './hrefs.ts'
+import { findTarget, resolveTarget } from './hrefs.ts'
 import { invalid } from './invalid.ts'
+import { showRow } from './list.ts'
 import type { BodySchema, Call, Field, Fields } from './resource.ts'
 
 /*
@@ -29,7 +30,7 @@ export async function checkBody(
     if (field.readOnly) continue
     const given = raw.form ? formValue(raw.values, name, field) : raw.values[name]
     try {
-      const value = await checkGiven(call, field, given, partial === true)
+      const value = await checkGiven(call, name, field, given, partial === true)
       if (value !== undefined) values[name] = value
     } catch (error) {
       if (!(error instanceof Failure) || !error.problems) throw error
@@ -44,11 +45,11 @@ export async function checkBody(
 
 /** Clients send a whole object back, with what only the server sets. */
 function isKnown(fields: Fields, name: string): boolean {
-  return name in fields || name in baseFields || name === 'csrfmiddlewaretoken'
+  return Object.hasOwn(fields, name) || Object.hasOwn(baseFields, name) || name === 'csrfmiddlewaretoken'
 }
 
-async function checkGiven(call: Call, field: Field, given: unknown, partial: boolean): Promise<unknown> {
-  if (given !== undefined) return checkValue(call, field, given)
+async function checkGiven(call: Call, name: string, field: Field, given: unknown, partial: boolean): Promise<unknown> {
+  if (given !== undefined) return checkValue(call, name, field, given)
   if (partial) return undefined
   if (field.required) throw problem(field.format === 'binary' ? 'No file was submitted.' : 'This field is required.')
   return field.default
@@ -56,8 +57,8 @@ async function checkGiven(call: Call, field: Field, given: unknown, partial: boo
 
 const problem = (message: string) => invalid([message])
 
-/** One value of a body or of an array in it. */
-async function checkValue(call: Call, field: Field, value: unknown): Promise<unknown> {
+/** One value of a body or of an array in it; `name` is that of the body's field. */
+async function checkValue(call: Call, name: string, field: Field, value: unknown): Promise<unknown> {
   if (value === null || (value === '' && field.type === 'href')) {
     if (field.nullable || field.type === 'any') return null
     throw problem('This field may not be null.')
@@ -71,11 +72,11 @@ async function checkValue(call: Call, field: Field, value: unknown): Promise<unk
     case 'boolean':
       return checkBoolean(value)
     case 'array':
-      return checkArray(call, field, value)
+      return checkArray(call, name, field, value)
     case 'object':
-      return checkObject(call, field, value)
+      return checkObject(call, name, field, value)
     case 'href':
-      return checkHref(call, field, value)
+      return checkHref(call, name, field, value)
     case 'any':
       return value
   }
@@ -99,10 +100,10 @@ function checkString(field: Field, value: unknown): unknown {
   if (field.format === 'date-time') return checkTime(text)
   if (field.format === 'email' && text !== '' && !/^[^\s@]+@[^\s@.]+(\.[^\s@.]+)*$/.test(text))
     throw problem('Enter a valid email address.')
-  const length = [...text].length
-  if (field.maxLength !== undefined && length > field.maxLength)
+  // Only short texts are taken apart to count their characters.
+  if (field.maxLength !== undefined && (text.length > 2 * field.maxLength || [...text].length > field.maxLength))
     throw problem(`Ensure this field has no more than ${field.maxLength} characters.`)
-  if (field.minLength !== undefined && length < field.minLength)
+  if (field.minLength !== undefined && text.length < 2 * field.minLength && [...text].length < field.minLength)
     throw problem(`Ensure this field has at least ${field.minLength} characters.`)
   if (field.pattern && !new RegExp(field.pattern).test(text))
     throw problem(field.patternProblem ?? 'Enter a valid "slug" consisting of letters, numbers, underscores or hyphens.')
@@ -136,13 +137,13 @@ function checkBoolean(value: unknown): boolean {
   throw problem('Must be a valid boolean.')
 }
 
-async function checkArray(call: Call, field: Field, value: unknown): Promise<unknown[]> {
+async function checkArray(call: Call, name: string, field: Field, value: unknown): Promise<unknown[]> {
   if (!Array.isArray(value)) throw problem(`Expected a list of items but got type "${pythonType(value)}".`)
   const problems: Record<string, Problems> = {}
   const items: unknown[] = []
   for (const [index, item] of value.entries())
     try {
-      items.push(field.items ? await checkValue(call, field.items, item) : item)
+      items.push(field.items ? await checkValue(call, name, field.items, item) : item)
     } catch (error) {
       if (!(error instanceof Failure) || !error.problems) throw error
       problems[index] = error.problems
@@ -153,7 +154,7 @@ async function checkArray(call: Call, field: Field, value: unknown): Promise<unk
   return items
 }
 
-async function checkObject(call: Call, field: Field, value: unknown): Promise<unknown> {
+async function checkObject(call: Call, name: string, field: Field, value: unknown): Promise<unknown> {
   if (typeof value !== 'object' || Array.isArray(value))
     throw problem(`Expected a dictionary of items but got type "${pythonType(value)}".`)
   const members = value as Record<string, unknown>
@@ -162,7 +163,7 @@ async function checkObject(call: Call, field: Field, value: unknown): Promise<un
   const checked: Record<string, unknown> = {}
   for (const [key, member] of Object.entries(members))
     try {
-      checked[key] = await checkValue(call, field.items, member)
+      checked[key] = await checkValue(call, name, field.items, member)
     } catch (error) {
       if (!(error instanceof Failure) || !error.problems) throw error
       problems[key] = error.problems
@@ -171,16 +172,26 @@ async function checkObject(call: Call, field: Field, value: unknown): Promise<un
   return checked
 }
 
-async function checkHref(call: Call, field: Field, value: unknown): Promise<unknown> {
+async function checkHref(call: Call, name: string, field: Field, value: unknown): Promise<unknown> {
   if (typeof value !== 'string') throw problem(`Incorrect type. Expected URL string, received ${pythonType(value)}.`)
   if (value.startsWith('prn:') && value.split(':').length !== 3)
     throw problem(`PRN must be of the form 'prn:app_label.model_label:pk': ${value}`)
-  const found = await findTarget(call, value, (field.to ?? '').split(','))
+  const kinds = (field.to ?? '').split(',')
+  const found = await findTarget(call, value, kinds)
   if (typeof found !== 'string') return found
+  const kept = found === 'absent' && (await isShown(call, name, value)) ? await resolveTarget(call, value, kinds) : found
+  if (typeof kept !== 'string') return kept
   if (found === 'unknown' && value.startsWith('prn:')) throw problem(`Model ${value.split(':')[1]} does not exist`)
   throw problem(
     `Invalid hyperlink - ${{ unknown: 'No URL match.', other: 'Incorrect URL match.', absent: 'Object does not exist.' }[found]}`,
   )
+}
+
+/** Whether the item names this already: clients send back what they were shown, and may not see all that it names. */
+async function isShown(call: Call, name: string, value: string): Promise<boolean> {
+  if (!call.row || !call.resource) return false
+  const shown = await showRow({ ...call, query: new URLSearchParams() }, call.resource, call.row)
+  return [shown[name]].flat().includes(value)
 }
 
 /** A field's value out of a form, where lists are repeated or JSON, objects are JSON, and nothing is an empty text. */
