@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
@@ -23,6 +23,7 @@ import { openRegistryHandler, type RegistryHandler, type RegistryOptions } from 
 import { Failure, hasCode } from './lib/failure.ts'
 import { openLog, pathOf } from './lib/log.ts'
 import { ensureColumnIndexes } from './store/column-indexes.ts'
+import { makeTree, writeDurably } from './store/disk.ts'
 import { lockDirectory } from './store/lock.ts'
 import { openPool, type Pool } from './worker-pool.ts'
 
@@ -71,7 +72,7 @@ const grace = 5_000
 /** Starts a server. Throws Failure conflict when another one has the data directory or the port. */
 export async function serve(options: ServeOptions): Promise<Serving> {
   const data = resolve(options.data)
-  await mkdir(data, { recursive: true })
+  await makeTree(data)
   const { works, formats, worker } = options.program ?? ownProgram
   const logLevel = options.logLevel ?? 'info'
   const log = openLog(logLevel)
@@ -231,7 +232,7 @@ async function ensureAdministrator(ctx: Ctx, data: string, given: string | undef
   }
   const password = randomBytes(15).toString('base64url')
   // First the file: a password that nobody can read would lock everybody out.
-  await writeFile(join(data, 'admin-password'), `${password}\n`, { mode: 0o600 })
+  await writeDurably(join(data, 'admin-password'), `${password}\n`, 0o600)
   await ensureAdmin(ctx.db, password)
   return password
 }

@@ -58,6 +58,11 @@ test('core names no format', () => {
   assert.deepEqual(wrong, [])
 })
 
+test('transactions are begun in one place, which begins those again that the database ended', () => {
+  const begin = programs.filter(([, text]) => /\.(transaction|startTransaction)\(/.test(text)).map(([path]) => path)
+  assert.deepEqual(begin, ['store/database.ts'])
+})
+
 test('nothing is exported as default', () => {
   assert.deepEqual(
     programs.filter(([, text]) => /^export default /m.test(text)).map(([path]) => path),

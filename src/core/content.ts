@@ -3,7 +3,7 @@ import { now } from '../lib/time.ts'
 import { newUuid, newUuids } from '../lib/uuid.ts'
 import type { Digests } from '../store/blobs.ts'
 import { idRows, insertMany, lockRows, textRows } from '../store/bulk.ts'
-import { type Db, engineOf, type Tx } from '../store/database.ts'
+import { type Db, engineOf, transact, type Tx } from '../store/database.ts'
 import { openPackReader, type PackReader, writeEntries } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
@@ -33,7 +33,7 @@ export async function saveContent(
   let isFresh: ReadonlySet<Described> = new Set()
   if (fresh.length > 0) {
     await keepFiles(ctx, fresh)
-    isFresh = await ctx.db.transaction().execute((tx) => insertContent(tx, fresh, known, origin))
+    isFresh = await transact(ctx.db, (tx) => insertContent(tx, fresh, known, origin))
   }
   const old = units.filter((unit) => !isFresh.has(unit) && !settled.has(known.get(nameOf(unit))!))
   if (old.length > 0) await refresh(ctx, old, known, origin)
@@ -436,7 +436,7 @@ async function refresh(
   )
   if (given.length > 0) await keepFiles(ctx, units)
   if (stale.length + missing.length + given.length + disputed.length === 0) return
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     if (stale.length > 0)
       await touchContent(
         tx,

@@ -1,5 +1,5 @@
 import { Failure } from '../lib/failure.ts'
-import type { Db } from '../store/database.ts'
+import { type Db, transact } from '../store/database.ts'
 import { saveBlob } from './content.ts'
 import type { Upstream } from './fetch/fetch.ts'
 import { leaseContent } from './leases.ts'
@@ -75,7 +75,7 @@ async function fetchFile(
   }
   await using staged = await telling(file, places, () => upstream.download(urlsOf(file, places), expected, signal))
   await staged.keep()
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     const blobId = await saveBlob(tx, staged.digests, staged.size)
     await tx.updateTable('file').set({ blob_id: blobId, size: staged.size }).where('id', '=', file.id).execute()
     if (places.holder !== undefined) await leaseContent(tx, places.holder, [file.contentId])

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { type Micros, now } from '../lib/time.ts'
 import { idRows, lockUnused, textRows } from '../store/bulk.ts'
-import { type Db, isReferenced, type Tx } from '../store/database.ts'
+import { type Db, isReferenced, transact, type Tx } from '../store/database.ts'
 import { tidyBlobUploads } from './blob-uploads.ts'
 import type { Ctx } from './ctx.ts'
 import { tidyLeases } from './leases.ts'
@@ -126,7 +126,7 @@ async function inBatches<T>(all: readonly T[], act: (batch: readonly T[]) => Pro
 /** Deletes those of this content that still nothing refers to. Returns how many. */
 async function deleteContent(db: Db, ids: readonly number[], cutoff: Micros): Promise<number> {
   return oneByOneIfReferenced(ids, (batch) =>
-    db.transaction().execute(async (tx) => {
+    transact(db, async (tx) => {
       const { numDeletedRows } = await tx
         .deleteFrom('content')
         .where('id', 'in', these(tx, await lockUnused(tx, 'content', batch)))
@@ -175,7 +175,7 @@ interface Gone {
 }
 
 async function deleteBlobRows(db: Db, ids: readonly number[], cutoff: Micros): Promise<Gone[]> {
-  const gone = await db.transaction().execute(async (tx) =>
+  const gone = await transact(db, async (tx) =>
     tx
       .deleteFrom('blob')
       .where('id', 'in', these(tx, await lockUnused(tx, 'blob', ids)))

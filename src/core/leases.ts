@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { type Micros, now } from '../lib/time.ts'
 import { idRows } from '../store/bulk.ts'
-import type { Db } from '../store/database.ts'
+import { type Db, transact } from '../store/database.ts'
 
 /*
  * A repository may hold content for a while that no version of it has: a layer is pushed before the manifest that names it. A lease is
@@ -35,5 +35,6 @@ export async function endLeases(db: Db, repositoryId: number, ids: Iterable<numb
 
 /** Removes leases that are over. */
 export async function tidyLeases(db: Db): Promise<void> {
-  await db.deleteFrom('lease').where('until', '<', now()).execute()
+  // Those who renew some of them at the same time may take them in another order.
+  await transact(db, (tx) => tx.deleteFrom('lease').where('until', '<', now()).execute())
 }

@@ -6,7 +6,7 @@ import { publishVersion } from './publish.ts'
 import { takeSlots } from './slots.ts'
 import type { Job } from './tasks/tasks.ts'
 import { commitVersion, contentIds, contentOf, getRepository, latestVersion, markChanged } from './versions.ts'
-import type { Db } from '../store/database.ts'
+import { type Db, transact } from '../store/database.ts'
 import { Failure } from '../lib/failure.ts'
 
 export interface ModifyArgs {
@@ -36,7 +36,7 @@ export async function modifyRepository(job: Job, { repositoryId, add, remove, ba
   const leaving = [...base].filter((id) => !wanted.has(id))
   for (const id of await leavingMembers(ctx, format, leaving, wanted)) if (!slots.add.has(id)) wanted.delete(id)
 
-  const version = await ctx.db.transaction().execute(async (tx) => {
+  const version = await transact(ctx.db, async (tx) => {
     await job.hold(tx)
     const gone = [...present].filter((id) => !wanted.has(id))
     const made = await commitVersion(tx, { repositoryId, add: wanted, remove: gone, baseVersionId })

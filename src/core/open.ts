@@ -1,8 +1,8 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
 import { type Db, engineOf, openDatabase } from '../store/database.ts'
+import { makeTree } from '../store/disk.ts'
 import { openFsBlobs } from '../store/fs.ts'
 import { parseReserve, usualReserve } from '../store/room.ts'
 import type { Changes, Ctx, TaskRunner } from './ctx.ts'
@@ -38,7 +38,7 @@ const defaultChecksums = ['sha1', 'sha224', 'sha256', 'sha384', 'sha512']
 
 /** Opens all that the verbs need. Disposing it closes the database. */
 export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> {
-  await mkdir(opening.data, { recursive: true })
+  await makeTree(opening.data)
   const db = await openDatabase(opening.database ?? join(opening.data, 'signalbox.db'))
   const blobs = await openFsBlobs(
     join(opening.data, 'blobs'),

@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { idRows, lockRows, textRows } from '../store/bulk.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { type Db, transact, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
 import { type Copied, type NamedPromotion, promoteNamed, removeNamed } from './promote-named.ts'
@@ -53,7 +53,7 @@ export async function promoteDistributions(
   guardId: number,
   named?: NamedPromotion,
 ): Promise<Promoted> {
-  const done = await ctx.db.transaction().execute(async (tx) => ({
+  const done = await transact(ctx.db, async (tx) => ({
     ...(await guardDistributions(tx, ids, guardId)),
     copied: named ? await promoteNamed(tx, ctx.formats, named) : [],
     removed: named ? await removeNamed(tx, named) : 0,

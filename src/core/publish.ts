@@ -6,7 +6,7 @@ import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import { idRows, insertMany } from '../store/bulk.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { type Db, transact, type Tx } from '../store/database.ts'
 import { openPackReader } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import { grantToCreator } from './access/auth.ts'
@@ -57,7 +57,7 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
       files.push(...(await storeSignature(job, signer, written[0]!, step.value.signed)))
     step = await rendering.next(written.map(({ stored }) => stored))
   }
-  const publication = await ctx.db.transaction().execute(async (tx) => {
+  const publication = await transact(ctx.db, async (tx) => {
     await job.hold(tx)
     const publication = await insertPublication(tx, { type: repository.type, version, settings, layout, checkpoint, files })
     await ownPublication(job, tx, publication)

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { idRows } from '../store/bulk.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { type Db, transact, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { putContent } from './content.ts'
 import { viewPlace } from './content-place.ts'
@@ -30,7 +30,7 @@ export interface ActionArgs {
  */
 export async function actOnRepository(job: Job, args: ActionArgs): Promise<void> {
   const { ctx } = job
-  const { version, made } = await ctx.db.transaction().execute(async (tx) => {
+  const { version, made } = await transact(ctx.db, async (tx) => {
     await job.hold(tx)
     const repository = await lockRepository(tx, args.repositoryId)
     const change = await planChange(ctx.formats, tx, repository, args)

@@ -3,7 +3,7 @@ import { type Expression, sql, type SqlBool } from 'kysely'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
-import type { Db, Tx } from '../store/database.ts'
+import { type Db, transact, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { forgetObject, grantToCreator } from './access/auth.ts'
 import type { Ctx } from './ctx.ts'
@@ -86,7 +86,7 @@ export async function createResource<K extends ResourceKind>(
   values: ValuesOf[K],
   userId: number | null,
 ): Promise<Row<K>> {
-  const row = await ctx.db.transaction().execute((tx) => insertResource(tx, ctx.formats, kind, type, values, userId))
+  const row = await transact(ctx.db, (tx) => insertResource(tx, ctx.formats, kind, type, values, userId))
   ctx.changes.bump()
   return row
 }
@@ -137,7 +137,7 @@ export async function updateResource<K extends ResourceKind>(
   changes: Partial<ValuesOf[K]>,
   userId: number | null = null,
 ): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     const row = await getRow(tx, kind, id)
     await checkUnique(tx, ctx.formats, kind, row.type, changes, id)
     if (kind === 'distribution') await inNamespace(tx, ctx.formats, row.type, changes, userId)
@@ -159,7 +159,7 @@ export async function updateResource<K extends ResourceKind>(
  * happens when it is gone already.
  */
 export async function deleteResource(ctx: Act, kind: ResourceKind | 'publication', id: number): Promise<void> {
-  await ctx.db.transaction().execute((tx) => removeResource(tx, ctx.formats, kind, id))
+  await transact(ctx.db, (tx) => removeResource(tx, ctx.formats, kind, id))
   ctx.changes.bump()
 }
 
@@ -221,7 +221,7 @@ export async function setLabels(
   id: number,
   changes: Record<string, string | null | undefined>,
 ): Promise<void> {
-  await db.transaction().execute(async (tx) => {
+  await transact(db, async (tx) => {
     const row = await tx.selectFrom(kind).select('labels').where('id', '=', id).executeTakeFirst()
     if (!row) throw new Failure('not_found', `The ${kind} was deleted.`)
     // JSON leaves out what is undefined.

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { Failure } from '../lib/failure.ts'
 import { idRows } from '../store/bulk.ts'
-import type { Tx } from '../store/database.ts'
+import { transact, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { type Lookups, saveBlob, unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
@@ -140,7 +140,7 @@ async function commit(
       return { path, blobId: await saveBlob(ctx.db, staged.digests, staged.size) }
     }),
   )
-  const { version, publication } = await ctx.db.transaction().execute(async (tx) => {
+  const { version, publication } = await transact(ctx.db, async (tx) => {
     await job.hold(tx)
     const version = await commitVersion(tx, { repositoryId: repository.id, add, remove })
     const publication =

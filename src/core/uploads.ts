@@ -1,16 +1,18 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, readdir, rm } from 'node:fs/promises'
+import { open, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
+import { makeTree, syncDirectory } from '../store/disk.ts'
 import type { Row } from '../store/schema.ts'
 import { forgetObject } from './access/auth.ts'
 import { saveBlob } from './content.ts'
 import type { Ctx } from './ctx.ts'
 import { prnOf } from './names.ts'
 import type { Job } from './tasks/tasks.ts'
+import { transact } from '../store/database.ts'
 
 /*
  * A file that arrives in chunks, in any order: each is written at its place in `uploads/<uuid>`. Committing makes a blob of it.
@@ -34,19 +36,21 @@ export interface Chunk {
   sha256?: string | undefined
 }
 
-/** Writes a chunk, which counts when it is added. Throws Failure invalid when it is not what it says or does not fit. */
+/** Writes a chunk, which counts when it is added, and stays when the power goes. Throws Failure invalid when it is not what it says or does not fit. */
 export async function writeChunk(ctx: Ctx, upload: Row<'upload'>, chunk: Chunk, bytes: AsyncIterable<Uint8Array>): Promise<void> {
   if (chunk.offset + chunk.size > upload.size) throw new Failure('invalid', 'End byte is greater than upload size.')
   await ctx.blobs.makeRoom(chunk.size)
-  await mkdir(directoryOf(ctx), { recursive: true })
+  await makeTree(directoryOf(ctx))
   const { size, sha256 } = await writeAt(pathOf(ctx, upload), chunk, bytes)
+  // Whoever made the file may not have come so far yet.
+  await syncDirectory(directoryOf(ctx))
   if (size !== chunk.size) throw new Failure('invalid', 'Chunk size does not match content range.')
   if (chunk.sha256 && chunk.sha256 !== sha256) throw new Failure('invalid', 'Checksum does not match chunk upload.')
 }
 
 /** Adds a chunk that was written to those that have arrived. */
 export async function addChunk(ctx: Ctx, upload: Row<'upload'>, { offset, size }: Chunk): Promise<Row<'upload'>> {
-  return ctx.db.transaction().execute(async (tx) => {
+  return transact(ctx.db, async (tx) => {
     // The first update keeps others from adding their chunk to the same list.
     const row = await tx
       .updateTable('upload')
@@ -152,6 +156,7 @@ async function writeAt(path: string, chunk: Chunk, bytes: AsyncIterable<Uint8Arr
     }
     size += piece.length
   }
+  await file.sync()
   return { size, sha256: hash.digest('hex') }
 }
 

@@ -3,7 +3,7 @@ import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
 import { idRows, lockRows } from '../store/bulk.ts'
-import { type Db, engineOf, type Tx } from '../store/database.ts'
+import { type Db, engineOf, transact, type Tx } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
 import { isCheckpoint } from './serving/checkpoints.ts'
 import { isImmutable } from './immutable-names.ts'
@@ -292,7 +292,7 @@ export async function isDistributed(db: Db, versionId: number): Promise<boolean>
 
 /** The task that deletes a version. */
 export async function deleteVersion({ ctx, hold }: Job, { versionId }: { versionId: number }): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     await hold(tx)
     const version = await tx.selectFrom('version').selectAll().where('id', '=', versionId).executeTakeFirst()
     if (!version) return

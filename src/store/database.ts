@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Kysely, PostgresDialect, type RawBuilder, sql, type Transaction } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import type { CustomTypesConfig } from 'pg'
@@ -30,13 +31,33 @@ export function engineOf(db: Db): Engine {
   return db.getExecutor().adapter.supportsTransactionalDdl ? 'postgres' : 'sqlite'
 }
 
+/** Two that fell over one another rarely do so twice: this many times is a database that is in trouble. */
+const mostTries = 8
+
+/**
+ * Runs a change of several statements as one transaction. When PostgreSQL ended it because it and others waited for one another, or did not
+ * fit one after the other, nothing of it happened and it is run again. So `act` does nothing but ask `tx`: whatever else a change has to do
+ * comes before it or after it.
+ */
+export async function transact<T>(db: Db, act: (tx: Tx) => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++)
+    try {
+      return await db.transaction().execute(act)
+    } catch (error) {
+      // deadlock_detected, serialization_failure.
+      if (!hasCode(error, '40P01', '40001') || tries === mostTries) throw error
+      // At random, so that the same ones do not meet again.
+      await sleep(Math.random() * 10 * 2 ** tries)
+    }
+}
+
 /**
  * Does what must survive the end of this process, but not a power cut: it does not wait for the disk. A later change that does wait takes
  * it along.
  */
 export async function changeLightly<T>(db: Db, act: (db: Db) => Promise<T>): Promise<T> {
   if (engineOf(db) === 'postgres')
-    return db.transaction().execute(async (tx) => {
+    return transact(db, async (tx) => {
       await sql`set local synchronous_commit = off`.execute(tx)
       return act(tx)
     })

@@ -1,5 +1,6 @@
 import { createReadStream, openSync } from 'node:fs'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, mkdir, open } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
 import { Failure, hasCode } from '../lib/failure.ts'
 
@@ -39,6 +40,28 @@ export async function syncDirectory(directory: string) {
     await handle.sync()
   } finally {
     await handle.close()
+  }
+}
+
+/** Writes a small file, or writes it anew, so that it survives a power cut. */
+export async function writeDurably(path: string, text: string, mode: number): Promise<void> {
+  const handle = await open(path, 'w', mode)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  await syncDirectory(dirname(path))
+}
+
+/** Makes a directory and those above it that are missing, so that all of them survive a power cut. */
+export async function makeTree(directory: string): Promise<void> {
+  const first = await translated(mkdir(directory, { recursive: true }))
+  if (!first) return
+  for (let made = resolve(directory); ; made = dirname(made)) {
+    await syncDirectory(dirname(made))
+    if (made === resolve(first)) return
   }
 }
 

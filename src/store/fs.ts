@@ -1,10 +1,10 @@
 import { type FileHandle, mkdir, open, opendir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { newUuid } from '../lib/uuid.ts'
 import type { BlobStore, Digests, Range, Staged } from './blobs.ts'
-import { batchSize, openAtOnce, syncDirectory, translated, writeAll } from './disk.ts'
+import { batchSize, makeTree, openAtOnce, syncDirectory, translated, writeAll } from './disk.ts'
 import { openGrowing } from './growing.ts'
 import { openRoom, type Reserve, usualReserve } from './room.ts'
 import { openVerifier } from './verify.ts'
@@ -253,14 +253,4 @@ async function makeDirectory(parent: string, directory: string): Promise<string>
   await translated(mkdir(directory, { recursive: true }))
   await translated(syncDirectory(parent))
   return directory
-}
-
-/** Makes a directory and those above it that are missing, so that all of them survive a power cut. */
-async function makeTree(directory: string) {
-  const first = await translated(mkdir(directory, { recursive: true }))
-  if (!first) return
-  for (let made = resolve(directory); ; made = dirname(made)) {
-    await syncDirectory(dirname(made))
-    if (made === resolve(first)) return
-  }
 }

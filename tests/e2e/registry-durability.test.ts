@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { cannotTrace, temporaryDirectory } from './run.ts'
-import { adminPassword, startServer } from './server.ts'
+import { adminPassword, program, readyUrl, startServer } from './server.ts'
 
 /*
  * A 201 survives a power cut: before it is sent, the bytes are on the disk, then their name, then the row. strace writes down in which order
@@ -59,8 +59,14 @@ test('before a 201 is sent, bytes, names and rows were asked onto the disk, in t
   const directory = await temporaryDirectory(t)
   const server = await startServer(t, { env: { SIGNALBOX_DATABASE: join(directory, 'signalbox.db') } })
 
-  /** What the server does while a request is answered with 201. */
-  async function trace(method: string, path: string, body: Uint8Array, headers: Record<string, string> = {}): Promise<Call[]> {
+  /** What the server does while a request is answered. */
+  async function trace(
+    method: string,
+    path: string,
+    body: Uint8Array | FormData,
+    headers: Record<string, string> = {},
+    status = 201,
+  ): Promise<Call[]> {
     const log = join(directory, 'calls')
     const calls = 'trace=fsync,fdatasync,rename,link,mkdir,pwrite64,write,writev,sendto'
     const strace = spawn('strace', ['-f', '-y', '-p', `${server.pid()}`, '-o', log, '-e', calls], {
@@ -71,19 +77,19 @@ test('before a 201 is sent, bytes, names and rows were asked onto the disk, in t
     const answer = await fetch(new URL(path, server.url), {
       method,
       headers: { authorization, ...headers },
-      body: Buffer.from(body),
+      body: body instanceof FormData ? body : Buffer.from(body),
     })
-    assert.equal(answer.status, 201, await answer.text())
+    assert.equal(answer.status, status, await answer.text())
     strace.kill('SIGINT')
     await ended
     return parseCalls(await readFile(log, 'utf8'))
   }
 
   /** The end of all: the row, and then the answer. No answer may be before that. */
-  function commitAndAnswer(calls: readonly Call[], before: Call | undefined): void {
+  function commitAndAnswer(calls: readonly Call[], before: Call | undefined, status = 201): void {
     const row = after(calls, before, /^pwrite64$/, /signalbox\.db-wal>/, 'the row')
     const commit = after(calls, row, /^f(data)?sync$/, /signalbox\.db-wal>.* = 0$/, 'the commit')
-    const answer = after(calls, undefined, /^(write|writev|sendto)$/, /HTTP\/1\.1 201/, 'the answer')
+    const answer = after(calls, undefined, /^(write|writev|sendto)$/, new RegExp(`HTTP/1\\.1 ${status}`), 'the answer')
     assert.ok(answer.began > commit.ended, 'the answer came before the commit')
   }
 
@@ -128,4 +134,45 @@ test('before a 201 is sent, bytes, names and rows were asked onto the disk, in t
   const layers = [blob, chunked].map((bytes) => describe(bytes, 'application/vnd.oci.image.layer.v1.tar'))
   const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, config, layers }))
   commitAndAnswer(await trace('PUT', '/v2/power/app/manifests/latest', manifest, { 'content-type': mediaType }), undefined)
+
+  // A chunk of an upload of Pulp's, which is there already when its commit is asked for.
+  const upload = await server.api.post<{ pulp_href: string }>('uploads/', { size: chunked.length })
+  const form = new FormData()
+  form.set('file', new Blob([chunked]), 'chunk')
+  const range = { 'content-range': `bytes 0-${chunked.length - 1}/*` }
+  const part = await trace('PUT', upload.pulp_href, form, range, 200)
+  const written = after(part, undefined, /^fsync$/, /\/uploads\/[^>]*>.* = 0$/, 'the chunk')
+  commitAndAnswer(part, after(part, written, /^fsync$/, /\/uploads>.* = 0$/, 'the directory of uploads'), 200)
+})
+
+test('the password that a first start makes up is on the disk before anybody can be asked for it', {
+  timeout: 120_000,
+}, async (t) => {
+  const reason = await cannotTrace()
+  if (reason) return t.skip(reason)
+  const directory = await temporaryDirectory(t)
+  const log = join(directory, 'calls')
+  const data = join(directory, 'var/data')
+  const calls = 'trace=fsync,fdatasync,mkdir,pwrite64'
+  const words = ['-f', '-y', '-o', log, '-e', calls, program, 'serve', '--data', data, '--listen', '127.0.0.1:0']
+  const strace = spawn('strace', words, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, SIGNALBOX_LOG: 'warn' } })
+  const ended = new Promise<void>((resolve) => strace.once('exit', () => resolve()))
+  try {
+    await readyUrl(strace)
+  } finally {
+    // strace goes when the server goes.
+    process.kill(Number(await readFile(`/proc/${strace.pid}/task/${strace.pid}/children`, 'utf8')), 'SIGKILL')
+    await ended
+  }
+  const made = parseCalls(await readFile(log, 'utf8'))
+  const kept = after(
+    made,
+    after(made, undefined, /^mkdir$/, /var\/data"/, 'the data directory'),
+    /^fsync$/,
+    /\/var>.* = 0$/,
+    'its name',
+  )
+  const text = after(made, kept, /^fsync$/, /admin-password>.* = 0$/, 'the password')
+  const named = after(made, text, /^fsync$/, /\/data>.* = 0$/, 'the name of its file')
+  after(made, named, /^f(data)?sync$/, /signalbox\.db-wal>.* = 0$/, 'the administrator')
 })

@@ -1,7 +1,7 @@
 import { Failure, type Problems } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
-import type { Db } from '../../store/database.ts'
+import { type Db, transact } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import type { Ctx } from '../ctx.ts'
 import { isAbout, permissionsOf } from './roles.ts'
@@ -49,7 +49,7 @@ export interface RoleRequest {
 
 /** Gives a role on an object to users and groups; answers what it did. Throws Failure invalid. */
 export async function addRole(ctx: Act, prn: string, request: RoleRequest): Promise<HeldRole> {
-  const added = await ctx.db.transaction().execute(async (tx) => {
+  const added = await transact(ctx.db, async (tx) => {
     const { role, holders, named } = await checkRequest(tx, prn, request)
     const has = await assignmentsOf(tx, role.id, prn)
     const again = holders.find((holder) => has.some((each) => isSame(each, holder)))
@@ -63,7 +63,7 @@ export async function addRole(ctx: Act, prn: string, request: RoleRequest): Prom
 
 /** Takes a role on an object from users and groups; answers what it did. Throws Failure invalid. */
 export async function removeRole(ctx: Act, prn: string, request: RoleRequest): Promise<HeldRole> {
-  const removed = await ctx.db.transaction().execute(async (tx) => {
+  const removed = await transact(ctx.db, async (tx) => {
     const { role, holders, named } = await checkRequest(tx, prn, request)
     const has = await assignmentsOf(tx, role.id, prn)
     const without = holders.find((holder) => !has.some((each) => isSame(each, holder)))
@@ -86,7 +86,7 @@ export async function assignRole(
   role: Row<'role'>,
   prn: string | null,
 ): Promise<Row<'role_assignment'>> {
-  const assignment = await ctx.db.transaction().execute(async (tx) => {
+  const assignment = await transact(ctx.db, async (tx) => {
     if (prn !== null && !permissionsOf(role).some((permission) => isAbout(permission, prn)))
       throw wrong([`The role '${role.name}' does not carry any permission for that object.`])
     const its = columnsOf(holder)

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
-import type { Db, Tx } from '../../store/database.ts'
+import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { forgetObject, grantToCreator } from './auth.ts'
 import type { Ctx } from '../ctx.ts'
@@ -25,7 +25,7 @@ export async function createGuard(ctx: Act, type: string, values: GuardValues, u
   const time = now()
   const settings = { ...(type === 'core.content_redirect' && { secret: randomBytes(32).toString('hex') }), ...values.settings }
   checkSettings(settings)
-  const guard = await ctx.db.transaction().execute(async (tx) => {
+  const guard = await transact(ctx.db, async (tx) => {
     await requireFreeName(tx, values.name)
     const row = await tx
       .insertInto('guard')
@@ -72,7 +72,7 @@ export async function ensureRedirectGuard(tx: Tx): Promise<number> {
 /** Changes what is given; settings one by one. Throws Failure invalid as createGuard. */
 export async function updateGuard(ctx: Act, guard: Row<'guard'>, changes: Partial<GuardValues>): Promise<Row<'guard'>> {
   const { name, description, settings } = changes
-  const updated = await ctx.db.transaction().execute(async (tx) => {
+  const updated = await transact(ctx.db, async (tx) => {
     if (name !== undefined && name !== guard.name) await requireFreeName(tx, name)
     const { settings: stored } = await tx
       .selectFrom('guard')
@@ -99,7 +99,7 @@ export async function updateGuard(ctx: Act, guard: Row<'guard'>, changes: Partia
 
 /** Throws Failure conflict while a distribution is behind it: Pulp would open that distribution to everybody. */
 export async function deleteGuard(ctx: Act, guard: Row<'guard'>): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     const behind = await tx.selectFrom('distribution').select('name').where('guard_id', '=', guard.id).limit(1).executeTakeFirst()
     if (behind)
       throw new Failure(

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { Failure } from '../../lib/failure.ts'
-import type { Db } from '../../store/database.ts'
+import { type Db, transact } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { forgetObject } from './auth.ts'
 import type { Ctx } from '../ctx.ts'
@@ -18,7 +18,7 @@ export async function createNamespace(
   name: string,
   userId: number | null,
 ): Promise<Row<'namespace'>> {
-  const row = await ctx.db.transaction().execute(async (tx) => {
+  const row = await transact(ctx.db, async (tx) => {
     if (await findNamespace(tx, type, name)) throw new Failure('invalid', 'This field must be unique.', { field: 'name' })
     return ensureNamespace(tx, ctx.formats, type, name, userId)
   })
@@ -37,7 +37,7 @@ export function distributionsIn(db: Db, { type, name }: Pick<Row<'namespace'>, '
 
 /** The task that deletes a namespace with the distributions in it, and the repositories that pushes made for those. */
 async function removeNamespace({ ctx }: Job, { namespaceId }: { namespaceId: number }): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     const namespace = await tx.selectFrom('namespace').selectAll().where('id', '=', namespaceId).executeTakeFirst()
     if (!namespace) return
     for (const { id } of await distributionsIn(tx, namespace).select('id').execute())

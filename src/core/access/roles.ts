@@ -2,7 +2,7 @@ import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
 import type { Insertable } from 'kysely'
-import type { Db } from '../../store/database.ts'
+import { type Db, transact } from '../../store/database.ts'
 import type { Row, Schema } from '../../store/schema.ts'
 import type { Ctx } from '../ctx.ts'
 import type { Format, RepositoryRight, RepositoryType, ResourceType } from '../format.ts'
@@ -121,7 +121,7 @@ export async function ensureRoles(db: Db, formats: readonly Format[]): Promise<b
       changed.push({ id: known.id, ...values })
   }
   if (missing.length + changed.length === 0) return false
-  await db.transaction().execute(async (tx) => {
+  await transact(db, async (tx) => {
     if (missing.length > 0)
       await tx
         .insertInto('role')
@@ -150,7 +150,7 @@ type Act = Pick<Ctx, 'db' | 'changes' | 'formats'>
 export async function createRole(ctx: Act, { name, description = null, permissions }: RoleFields): Promise<Row<'role'>> {
   const checked = JSON.stringify(checkPermissions(ctx.formats, permissions))
   const time = now()
-  const role = await ctx.db.transaction().execute(async (tx) => {
+  const role = await transact(ctx.db, async (tx) => {
     await requireFreeName(tx, name)
     const values = { uuid: newUuid(), name, description, permissions: checked, locked: 0 as const, created: time, updated: time }
     return tx.insertInto('role').values(values).returningAll().executeTakeFirstOrThrow()
@@ -169,7 +169,7 @@ export async function updateRole(ctx: Act, role: Row<'role'>, changes: Partial<R
     ...(permissions !== undefined && { permissions: JSON.stringify(checkPermissions(ctx.formats, permissions)) }),
     updated: now(),
   }
-  const updated = await ctx.db.transaction().execute(async (tx) => {
+  const updated = await transact(ctx.db, async (tx) => {
     if (name !== undefined && name !== role.name) await requireFreeName(tx, name)
     return tx.updateTable('role').set(values).where('id', '=', role.id).returningAll().executeTakeFirstOrThrow()
   })

@@ -1,6 +1,6 @@
 import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
-import type { Db, Tx } from '../../store/database.ts'
+import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { forgetObject, grantToCreator, hasherOf } from './auth.ts'
 import type { Ctx } from '../ctx.ts'
@@ -42,7 +42,7 @@ export async function createUser(
     is_superuser: bit(false),
     created: now(),
   }
-  const user = await ctx.db.transaction().execute(async (tx) => {
+  const user = await transact(ctx.db, async (tx) => {
     await requireFree(tx, 'user', 'username', fields.username)
     return tx.insertInto('user').values(values).returningAll().executeTakeFirstOrThrow()
   })
@@ -60,7 +60,7 @@ export async function updateUser(ctx: Act, user: Row<'user'>, changes: Partial<U
     ...(is_active !== undefined && { is_active: bit(is_active) }),
   }
   if (Object.keys(values).length === 0) return user
-  const updated = await ctx.db.transaction().execute(async (tx) => {
+  const updated = await transact(ctx.db, async (tx) => {
     if (fields.username !== undefined && fields.username !== user.username)
       await requireFree(tx, 'user', 'username', fields.username)
     if (is_active === false || password === null) await requireAnotherAdministrator(tx, user)
@@ -72,7 +72,7 @@ export async function updateUser(ctx: Act, user: Row<'user'>, changes: Partial<U
 
 /** Throws Failure conflict when nobody would be left to administer. */
 export async function deleteUser(ctx: Act, user: Row<'user'>): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     await requireAnotherAdministrator(tx, user)
     await tx.deleteFrom('user').where('id', '=', user.id).execute()
   })
@@ -81,7 +81,7 @@ export async function deleteUser(ctx: Act, user: Row<'user'>): Promise<void> {
 
 /** Makes a group, which its creator then owns. Throws Failure invalid for a name that is taken. */
 export async function createGroup(ctx: Act, name: string, creatorId: number | null): Promise<Row<'user_group'>> {
-  const group = await ctx.db.transaction().execute(async (tx) => {
+  const group = await transact(ctx.db, async (tx) => {
     await requireFree(tx, 'user_group', 'name', name)
     const row = await tx.insertInto('user_group').values({ name }).returningAll().executeTakeFirstOrThrow()
     await grantToCreator(tx, creatorId, ['core.group_owner'], groupPrn(row))
@@ -93,7 +93,7 @@ export async function createGroup(ctx: Act, name: string, creatorId: number | nu
 
 /** Throws Failure invalid for a name that is taken. */
 export async function renameGroup(ctx: Act, group: Row<'user_group'>, name: string): Promise<Row<'user_group'>> {
-  const renamed = await ctx.db.transaction().execute(async (tx) => {
+  const renamed = await transact(ctx.db, async (tx) => {
     if (name !== group.name) await requireFree(tx, 'user_group', 'name', name)
     return tx.updateTable('user_group').set({ name }).where('id', '=', group.id).returningAll().executeTakeFirstOrThrow()
   })
@@ -102,7 +102,7 @@ export async function renameGroup(ctx: Act, group: Row<'user_group'>, name: stri
 }
 
 export async function deleteGroup(ctx: Act, group: Row<'user_group'>): Promise<void> {
-  await ctx.db.transaction().execute(async (tx) => {
+  await transact(ctx.db, async (tx) => {
     await forgetObject(tx, groupPrn(group))
     await tx.deleteFrom('user_group').where('id', '=', group.id).execute()
   })

@@ -7,6 +7,7 @@ import { saveBlob } from '../content.ts'
 import type { Ctx } from '../ctx.ts'
 import { urlsOf } from '../downloads.ts'
 import { openUpstreamPool, type UpstreamPool } from '../fetch/upstream-pool.ts'
+import { transact } from '../../store/database.ts'
 
 const coolDown = 5 * 60_000_000
 /** For what nobody told the size of. */
@@ -101,7 +102,7 @@ async function arrive(ctx: Ctx, upstreams: UpstreamPool, download: Download, fil
 async function store(ctx: Ctx, download: Download, staged: Staged): Promise<void> {
   try {
     await staged.keep()
-    await ctx.db.transaction().execute(async (tx) => {
+    await transact(ctx.db, async (tx) => {
       const blobId = await saveBlob(tx, staged.digests, staged.size)
       await tx.updateTable('file').set({ blob_id: blobId, size: staged.size }).where('id', '=', download.fileId).execute()
     })

@@ -5,6 +5,7 @@ import { collect, optionsOf } from '../discovery.ts'
 import { endLeases } from '../leases.ts'
 import { openUpstreamPool, type UpstreamPool } from '../fetch/upstream-pool.ts'
 import { commitVersion, getRepository, latestVersion, markChanged } from '../versions.ts'
+import { transact } from '../../store/database.ts'
 
 /* Content that is fetched when clients ask for it: no more than that, and only what changed since. */
 
@@ -43,7 +44,7 @@ export function openPullThrough(ctx: Ctx): PullThrough {
     const found = await collect(ctx, format.discoverOne!(upstream, options, reference), { repository, remote, signal, lookups })
     if (!found || found.ids.size === 0) return false
     if (!found.described) return true
-    const version = await ctx.db.transaction().execute(async (tx) => {
+    const version = await transact(ctx.db, async (tx) => {
       const made = await commitVersion(tx, { repositoryId, add: found.ids, remove: [] })
       if (made) await markChanged(tx, repositoryId)
       await endLeases(tx, repositoryId, found.ids)

@@ -1,7 +1,7 @@
 import { Failure } from '../../lib/failure.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
-import type { Db, Tx } from '../../store/database.ts'
+import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import type { Ctx } from '../ctx.ts'
 import { prnOf } from '../names.ts'
@@ -22,7 +22,7 @@ export async function addSigningService(db: Db, service: NewSigningService): Pro
   await requireFree(db, service.name)
   await tryOut(service)
   const at = now()
-  return db.transaction().execute(async (tx) => {
+  return transact(db, async (tx) => {
     await requireFree(tx, service.name)
     return tx
       .insertInto('signing_service')
@@ -38,7 +38,7 @@ export async function listSigningServices(db: Db): Promise<Row<'signing_service'
 
 /** Throws Failure not_found; conflict while repositories sign with it, naming them. */
 export async function removeSigningService({ db, formats }: Pick<Ctx, 'db' | 'formats'>, name: string): Promise<void> {
-  await db.transaction().execute(async (tx) => {
+  await transact(db, async (tx) => {
     const row = await tx.selectFrom('signing_service').selectAll().where('name', '=', name).executeTakeFirst()
     if (!row) throw new Failure('not_found', `There is no signing service ${name}.`)
     const users = await namesOfUsers(tx, prnOf(formats, 'signing_service', row))

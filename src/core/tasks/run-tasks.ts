@@ -4,7 +4,7 @@ import { Failure, hasCode } from '../../lib/failure.ts'
 import { withoutCredentials } from '../../lib/log.ts'
 import { now } from '../../lib/time.ts'
 import { idRows, lockRows } from '../../store/bulk.ts'
-import { type Db, engineOf, isFull, type Tx } from '../../store/database.ts'
+import { type Db, engineOf, isFull, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import type { Ctx, TaskRunner } from '../ctx.ts'
 import { openReports, type Reports } from './task-reports.ts'
@@ -136,7 +136,7 @@ async function finishTask(
   error: TaskError | undefined,
   reports?: Reports,
 ): Promise<string | undefined> {
-  return db.transaction().execute(async (tx) => {
+  return transact(db, async (tx) => {
     const at = now()
     const end = (from: string, to: string, error?: string) =>
       tx

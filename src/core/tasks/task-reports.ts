@@ -1,4 +1,4 @@
-import type { Db, Tx } from '../../store/database.ts'
+import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import type { Progress } from '../format.ts'
 
@@ -63,7 +63,7 @@ export function openReports(
     changed.clear()
     written = created.length
     try {
-      await db.transaction().execute((tx) => writeBatch(tx, task.id, batch))
+      await transact(db, (tx) => writeBatch(tx, task.id, batch))
     } catch (error) {
       for (const each of batch.reports) changed.add(each)
       written = batch.from

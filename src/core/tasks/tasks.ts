@@ -3,7 +3,7 @@ import { Failure } from '../../lib/failure.ts'
 import { type Micros, now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
 import { idRows } from '../../store/bulk.ts'
-import { type Db, engineOf, type Tx } from '../../store/database.ts'
+import { type Db, engineOf, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { forgetObject, grantToCreator } from '../access/auth.ts'
 import type { Ctx } from '../ctx.ts'
@@ -61,7 +61,7 @@ export interface NewTask {
 
 /** Stores a task and sees that it runs. */
 export async function dispatchTask(ctx: Ctx, task: NewTask): Promise<Row<'task'>> {
-  const row = await ctx.db.transaction().execute((tx) => insertTask(tx, task, task.immediate === true && ctx.tasks !== undefined))
+  const row = await transact(ctx.db, (tx) => insertTask(tx, task, task.immediate === true && ctx.tasks !== undefined))
   if (await ownTask(ctx.db, row)) ctx.changes.bump()
   if (row.state === 'running') await runTask(ctx, row)
   ctx.tasks?.wake()
@@ -80,7 +80,7 @@ export async function getTask(db: Db, id: number): Promise<Row<'task'>> {
  * because it had finished before.
  */
 export async function cancelTask(ctx: Ctx, id: number): Promise<{ task: Row<'task'>; canceled: boolean }> {
-  const canceled = await ctx.db.transaction().execute(async (tx) => {
+  const canceled = await transact(ctx.db, async (tx) => {
     const at = now()
     const waiting = await tx
       .updateTable('task')
@@ -170,7 +170,7 @@ export async function purgeTasks(
   for (let at = 0; at < ids.length; at += purgeBatch) {
     signal.throwIfAborted()
     const batch = ids.slice(at, at + purgeBatch)
-    const gone = await ctx.db.transaction().execute((tx) => deleteTasks(tx, batch))
+    const gone = await transact(ctx.db, (tx) => deleteTasks(tx, batch))
     for (const [model, count] of Object.entries(gone)) {
       sum += count
       progress.report(total, 'Purged task-related-objects total', { add: count })

@@ -4,7 +4,7 @@ import type { Ctx } from '../../core/ctx.ts'
 import { findNamespace, namespaceIn } from '../../core/access/namespaces.ts'
 import { insertResource, isNameTaken } from '../../core/resources.ts'
 import { hasCode } from '../../lib/failure.ts'
-import type { Db, Tx } from '../../store/database.ts'
+import { type Db, transact, type Tx } from '../../store/database.ts'
 import { OciFailure } from './failures.ts'
 import { containerType, type Guarded, guardedOf, namespaceType, pushType } from './rights.ts'
 import type { Held } from './manifests.ts'
@@ -132,7 +132,7 @@ export function findNamespaceOf(db: Db, name: string) {
  * somebody else just made it. Throws OciFailure DENIED when the name is taken by something that cannot be pushed to.
  */
 export async function beginPlace(ctx: Ctx, name: string, user: User): Promise<void> {
-  const insert = () => ctx.db.transaction().execute((tx) => insertPlace(tx, ctx.formats, name, user))
+  const insert = () => transact(ctx.db, (tx) => insertPlace(tx, ctx.formats, name, user))
   // On PostgreSQL two first pushes may come at once: the later one finds what the other has made.
   await insert().catch((error: unknown) => {
     if (!hasCode(error, '23505')) throw error

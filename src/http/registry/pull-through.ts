@@ -8,7 +8,7 @@ import { imageOf } from '../../formats/container/discover.ts'
 import { openImageSource } from '../../formats/container/registry-requests.ts'
 import { openTagFilter } from '../../formats/container/tag-filter.ts'
 import { Failure, hasCode } from '../../lib/failure.ts'
-import type { Db } from '../../store/database.ts'
+import { type Db, transact } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { type Caller, covers } from './callers.ts'
 import { type Desk, type Exchange, findReadable } from './desk.ts'
@@ -173,7 +173,7 @@ function isOffered({ settings }: Row<'remote'>, image: string): boolean {
 async function makePlace(ctx: Ctx, maker: Maker, name: string, image: string): Promise<void> {
   const { url, policy, secrets, settings } = copyOf(maker.remote, image)
   const insert = () =>
-    ctx.db.transaction().execute(async (tx) => {
+    transact(ctx.db, async (tx) => {
       const there = await tx.selectFrom('distribution').select('id').where('base_path', '=', name).executeTakeFirst()
       if (there) return
       const { formats } = ctx

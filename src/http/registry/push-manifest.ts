@@ -7,7 +7,7 @@ import { blobType, type Config, describeManifest, describeTag, manifestType } fr
 import { algorithmOf, digestOf, isDigest } from '../../formats/container/digest.ts'
 import { type Descriptor, type Manifest, manifestLimit, parseManifest } from '../../formats/container/manifest.ts'
 import { isFirst, isForeign, isImageConfig } from '../../formats/container/media-types.ts'
-import type { Tx } from '../../store/database.ts'
+import { transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { fileOf, findBlob } from './blobs.ts'
 import { type Desk, ensureWritable, type Exchange, sendEmpty } from './desk.ts'
@@ -35,9 +35,9 @@ export async function putManifest(desk: Desk, exchange: Exchange, name: string, 
   if (isFirst(manifest.mediaType))
     throw new OciFailure('MANIFEST_INVALID', 'Docker’s first kind of manifest is not taken any more: push with a newer client.')
   const config = await readConfig(desk, place, manifest)
-  await desk.ctx.db
-    .transaction()
-    .execute((tx) => commitManifest(tx, place, tags, describeManifest(digest, manifest, bytes, config), manifest))
+  await transact(desk.ctx.db, (tx) =>
+    commitManifest(tx, place, tags, describeManifest(digest, manifest, bytes, config), manifest),
+  )
   desk.ctx.changes.bump()
   sendEmpty(res, 201, [
     'Location',

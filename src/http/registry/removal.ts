@@ -5,7 +5,7 @@ import { leavingReferences } from '../../core/references.ts'
 import { commitVersion, latestVersion, lockRepository } from '../../core/versions.ts'
 import { manifestType, tagType } from '../../formats/container/describe.ts'
 import { isDigest } from '../../formats/container/digest.ts'
-import type { Db, Tx } from '../../store/database.ts'
+import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { findBlob, leaseKey } from './blobs.ts'
 import { type Desk, type Exchange, getWritable, sendEmpty } from './desk.ts'
@@ -22,7 +22,7 @@ import type { Place } from './places.ts'
 export async function deleteManifest(desk: Desk, exchange: Exchange, name: string, reference: string): Promise<void> {
   const place = await getWritable(desk, exchange, name, 'delete')
   const remove = isDigest(reference) ? removeManifest : removeTag
-  await desk.ctx.db.transaction().execute(async (tx) => {
+  await transact(desk.ctx.db, async (tx) => {
     await lockRepository(tx, place.repository.id)
     await remove(tx, place, await latestVersion(tx, place.repository.id), reference)
   })

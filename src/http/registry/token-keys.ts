@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { exportJWK, generateKeyPair, importJWK, type JWK } from 'jose'
 import { type Micros, now } from '../../lib/time.ts'
-import type { Db } from '../../store/database.ts'
+import { type Db, transact } from '../../store/database.ts'
 
 /** Only this, whatever a token says of itself. */
 export const algorithm = 'ES256'
@@ -79,7 +79,7 @@ async function readKeys(db: Db): Promise<StoredKey[]> {
 /** Adds a key when the newest is old, in one transaction: of two processes one makes it, and both have it then. */
 async function rotate(db: Db): Promise<StoredKey[]> {
   const fresh = await makeKey()
-  return db.transaction().execute(async (tx) => {
+  return transact(db, async (tx) => {
     await tx
       .insertInto('setting')
       .values({ key: setting, value: '[]' })

@@ -6,7 +6,7 @@ import { algorithmOf, isDigest } from '../../formats/container/digest.ts'
 import { Failure } from '../../lib/failure.ts'
 import { newUuid, uuidPattern } from '../../lib/uuid.ts'
 import type { Algorithm, Staged } from '../../store/blobs.ts'
-import { isReferenced } from '../../store/database.ts'
+import { isReferenced, transact } from '../../store/database.ts'
 import { findBlob, leaseKey, noteLease } from './blobs.ts'
 import { type Desk, ensureWritable, type Exchange, findReadable, getWritable, requireAsked, sendEmpty } from './desk.ts'
 import { OciFailure } from './failures.ts'
@@ -120,7 +120,7 @@ async function store(
   uuid: string | undefined,
 ): Promise<void> {
   await staged.keep()
-  const contentId = await ctx.db.transaction().execute(async (tx) => {
+  const contentId = await transact(ctx.db, async (tx) => {
     await saveBlob(tx, staged.digests, staged.size)
     const [id] = await putContent(tx, [describeBlob(digest, staged.size, staged.digests.sha256)])
     await leaseContent(tx, place.repository.id, [id!])
