@@ -113,8 +113,14 @@ export const known: readonly Known[] = [
     where: /(publications|distributions)\/rpm\/rpm\/\?(with_)?content=\{v\} \| /,
     reason: 'a version is no content, and is refused in the same words everywhere',
   },
-  { where: /repository_versions\/.*pulp_href__in/, reason: 'does not work in Pulp' },
-  { where: /ordering=(rate_limit|username) \| /, reason: 'settings of a remote cannot be sorted by' },
+  { where: /versions\/\?.*pulp_href__in/, reason: 'does not work in Pulp' },
+  {
+    where:
+      /ordering=-?(rate_limit|username|max_retries|total_timeout|pulp_labels|enc_kwargs|reserved_resources_record|versions) \| /,
+    reason: 'settings, labels and lists are no order',
+  },
+  { where: /access_policies\/.*ordering=/, reason: 'all are made at once, when the server is' },
+  { where: /media_type=&/, reason: 'an empty choice is as if the filter were not there' },
   { where: /contains_permission=.*,/, reason: 'a list may be given with commas too' },
 
   // Refusals

@@ -50,6 +50,7 @@ export const artifacts: Resource<'blob'> = {
     ...Object.assign({}, ...digests.map((name) => lookups(name, `blob.${name}`, 'text', ['exact']))),
     repository_version: {
       field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
+      empty: { refusal: 'No value supplied for repository version filter' },
       async where(value: string, call) {
         const found = await findTarget(call, value, ['version'])
         if (found === 'unknown') throw invalid([`URI not valid: ${value}`])

@@ -71,6 +71,13 @@ forEachDatabase((engine, open) => {
     const removed = await task('POST', `${repository.pulp_href}modify/`, { remove_content_units: ['*'] })
     assert.deepEqual(removed.created_resources, [`${repository.pulp_href}versions/2/`])
     assert.equal(await count(`content/file/files/?repository_version_removed=${repository.pulp_href}versions/2/`), 1)
+    // Of two versions, in each of the ways: what stayed, what was added to one and is in another, what came and went.
+    const inBoth = `repository_version=${version}&repository_version_added=${version}`
+    assert.equal(await count(`content/file/files/?${inBoth}`), 1)
+    assert.equal(await count(`content/file/files/?${inBoth}&repository_version_removed=${repository.pulp_href}versions/2/`), 1)
+    assert.equal(await count(`content/?${inBoth}&repository_version_removed=${version}`), 0)
+    const nothing = await call('GET', 'content/file/files/?repository_version=')
+    assert.deepEqual([nothing.status, nothing.body], [400, ['No value supplied for repository version filter']])
     assert.equal(await count(`repositories/?latest_with_content=${content}`), 0)
     assert.equal(await count(`repositories/?with_content=${content}`), 1)
     const added = await task('POST', `${repository.pulp_href}modify/`, { add_content_units: [shown.prn] })

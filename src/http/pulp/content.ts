@@ -68,6 +68,7 @@ function versionFilter(name: keyof typeof versionFilters): Filter {
     sql<SqlBool>`membership.repository_id = ${row.repository_id} and ${versionFilters[name](row)}`
   return {
     field: { type: 'string', description: 'Repository Version referenced by HREF/PRN' },
+    empty: { refusal: 'No value supplied for repository version filter' },
     async where(value: string, call) {
       const row = await versionNamed(call, value)
       return sql`exists (select 1 from membership where membership.content_id = content.id and ${chosen(row)})`

@@ -64,15 +64,18 @@ const commonFields: Fields = {
 
 const checkpoint: Fields = { checkpoint: { type: 'boolean' } }
 
+const noRepository = { refusal: 'No value supplied for repository filter.' }
+
 const filters: Filters = {
   ...nameFilters('distribution.name'),
   ...lookups('base_path', 'distribution.base_path', 'text', ['exact', 'contains', 'icontains', 'in']),
   ...lookups('checkpoint', isCheckpoint, 'boolean', ['exact']),
   pulp_label_select: labelFilter('distribution.labels'),
-  repository: targetFilter('distribution.repository_id', ['repository']),
-  repository__in: targetFilter('distribution.repository_id', ['repository'], { many: true }),
+  repository: targetFilter('distribution.repository_id', ['repository'], { empty: noRepository }),
+  repository__in: targetFilter('distribution.repository_id', ['repository'], { many: true, empty: noRepository }),
   with_content: {
     field: { type: 'string', description: 'Filter distributions based on the content served by them' },
+    empty: { refusal: 'URI not valid: ' },
     async where(value: string, call) {
       const found = await findTarget(call, value, ['content'])
       if (found === 'unknown' || found === 'other') throw invalid([`URI not valid: ${value}`])

@@ -153,10 +153,15 @@ function isPattern(text: string): boolean {
 }
 
 /** `remote=<href or PRN>`: rows whose column holds the id of what is named. With `nullable`, `null` finds those that name nothing. */
-export function targetFilter(column: string, kinds: TargetKinds, options: { nullable?: boolean; many?: boolean } = {}): Filter {
+export function targetFilter(
+  column: string,
+  kinds: TargetKinds,
+  options: { nullable?: boolean; many?: boolean; empty?: Filter['empty'] } = {},
+): Filter {
   const one: Field = { type: 'string', format: 'uuid', description: 'Foreign Key referenced by HREF' }
   return {
     field: options.many ? { type: 'array', items: one } : one,
+    ...(options.empty && { empty: options.empty }),
     async where(value: string | string[], call) {
       if (options.nullable && value === 'null') return sql`${sql.ref(column)} is null`
       const targets = await Promise.all([value].flat().map((each) => filterTarget(call, each, kinds, column)))
@@ -180,6 +185,7 @@ async function filterTarget(call: Call, value: string, kinds: TargetKinds, colum
 export function labelFilter(column: string): Filter {
   return {
     field: { type: 'string', description: 'Filter labels by search string' },
+    empty: { refusal: "Invalid search term: ''." },
     where: (value: string, { ctx: { db } }) =>
       sql`(${sql.join(
         value.split(',').map((term) => labelTerm(db, column, term)),

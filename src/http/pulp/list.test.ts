@@ -78,6 +78,7 @@ forEachDatabase((engine, open) => {
 
   test(`${engine}: all that is wrong with a query is said at once`, async (t) => {
     const { call } = await openPulp(t, await open(t))
+    await call('POST', path, { name: 'one' })
     const refused = async (query: string, expected: unknown) =>
       assert.deepEqual(await call('GET', `${path}?${query}`).then(({ status, body }) => [status, body]), [400, expected], query)
     await refused('retain_repo_versions=x&ordering=foo&zzz=1', {
@@ -91,6 +92,11 @@ forEachDatabase((engine, open) => {
     await refused('pulp_href__in=x', ['URI not valid: x'])
     await refused('prn__in=x', ["Not a valid PRN: x, must start with 'prn:'"])
     await refused('pulp_id__in=x', { pulp_id__in: ['Enter a valid UUID.'] })
+    // A script whose variable is empty must not be told about everything.
+    await refused('with_content=', ['No value supplied for content filter'])
+    await refused('pulp_label_select=', ["Invalid search term: ''."])
+    for (const query of ['pulp_href__in=', 'prn__in=', 'pulp_id__in='])
+      assert.equal((await call('GET', `${path}?${query}`)).body.count, 0, query)
     // All that is wrong with the form of values, before anything is looked up.
     await refused('remote=x&pulp_id__in=x&retain_repo_versions__range=1&pulp_href__in=x', {
       pulp_id__in: ['Enter a valid UUID.'],

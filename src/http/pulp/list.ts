@@ -21,10 +21,13 @@ export async function listPage(call: Call & { resource: Resource }): Promise<Ans
   const asked = parseFilters(call, resource)
   // With a name or a digest given, the few rows that have it are looked at; else a join that comes in the order of the list is quicker.
   const few = asked.filters.some(({ name, filter }) => !filter.join && !filter.broad && isSelective(name))
-  let rows = await rowsOf(call, resource, !few && asked.filters.some(({ filter }) => filter.join))
+  // One alone: two would join the same table.
+  const joining = few ? undefined : asked.filters.find(({ filter }) => filter.join)
+  let rows = await rowsOf(call, resource, joining !== undefined)
   let newestFirst: RawBuilder<unknown> = sql`${sql.ref(`${resource.table}.id`)} desc`
-  for (const { filter, value } of asked.filters) {
-    const joined = few ? undefined : await filter.join?.(rows, value, call)
+  for (const each of asked.filters) {
+    const { filter, value } = each
+    const joined = each === joining ? await filter.join?.(rows, value, call) : undefined
     if (joined) {
       rows = joined.rows
       newestFirst = joined.newestFirst
@@ -160,8 +163,11 @@ function parseFilters(call: Call, resource: Resource): Asked {
   for (const name of names) {
     const filter = known[name]
     if (!filter) continue
-    const value = collect(() => parseFilterValue(name, filter, call.query.getAll(name)))
+    const texts = call.query.getAll(name)
+    const value = collect(() => parseFilterValue(name, filter, texts))
     if (value !== undefined) filters.push({ name, filter, value })
+    else if (filter.empty && texts.every((text) => text.trim() === ''))
+      filters.push({ name, filter: ofNothing(filter), value: undefined })
   }
   const order = collect(() => parseOrdering(resource, call.query.getAll('ordering').at(-1) ?? '')) ?? []
   const text = call.query.get('q')?.trim()
@@ -170,6 +176,17 @@ function parseFilters(call: Call, resource: Resource): Asked {
   if (unknown.length > 0) problems['errors'] = unknown.map((name) => `Invalid Filter: '${name}'`)
   if (Object.keys(problems).length > 0) throw invalid(problems)
   return { filters, expression, order }
+}
+
+/** Whoever names nothing must not get everything. */
+function ofNothing({ field, empty }: Filter): Filter {
+  return {
+    field,
+    where() {
+      if (typeof empty === 'object') throw invalid([empty.refusal])
+      return sql`false`
+    },
+  }
 }
 
 /** A look at one item takes the filters of its list, or refuses what is none. Throws Failure invalid. */
@@ -195,6 +212,7 @@ function identityFilters(resource: Resource): Filters {
   return {
     pulp_href__in: {
       field: { type: 'array', items: text },
+      empty: 'nothing',
       async where(values: string[], call) {
         if (resource.kind !== 'version') return among(values.map((value) => keyOf(value)))
         const found = await Promise.all(values.map((value) => findTarget(call, value, ['version'])))
@@ -205,6 +223,7 @@ function identityFilters(resource: Resource): Filters {
     },
     prn__in: {
       field: { type: 'array', items: text },
+      empty: 'nothing',
       where(values: string[]) {
         for (const value of values)
           if (!value.startsWith('prn:')) throw invalid([`Not a valid PRN: ${value}, must start with 'prn:'`])
@@ -216,6 +235,7 @@ function identityFilters(resource: Resource): Filters {
       : {
           pulp_id__in: {
             field: { type: 'array', items: { type: 'string', format: 'uuid' } },
+            empty: 'nothing',
             check(values: string[]) {
               if (!values.every((value) => isKey(key, value))) throw invalid({ pulp_id__in: ['Enter a valid UUID.'] })
             },

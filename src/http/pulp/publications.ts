@@ -48,6 +48,7 @@ function namedFilter(kind: 'repository' | 'version', column: string, field: Filt
   const model = kind === 'version' ? 'repositoryversion' : 'repository'
   return {
     field,
+    empty: { refusal: `No value supplied for ${kind === 'version' ? 'repository version' : kind} filter` },
     async where(value: string, call) {
       const found = await findTarget(call, value, [kind])
       if (found === 'unknown') throw invalid([`URI not valid: ${value}`])

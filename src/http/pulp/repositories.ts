@@ -77,6 +77,7 @@ const ordering = {
 function withContent(latest: boolean): Filters[string] {
   return {
     field: { type: 'string', description: 'Content Unit referenced by HREF/PRN' },
+    empty: { refusal: 'No value supplied for content filter' },
     async where(value: string, call) {
       const found = await findTarget(call, value, ['content'])
       if (found === 'unknown' || found === 'other') throw invalid([`URI not valid: ${value}`])

@@ -68,6 +68,8 @@ export interface Filter {
   readonly broad?: boolean
   /** Clients repeat the parameter instead of joining by commas. Both are taken. */
   readonly explode?: boolean
+  /** What an empty value is answered with: nothing that is found, or this refusal. By default it is as if the filter were not there. */
+  readonly empty?: 'nothing' | { refusal: string }
   /** Throws Failure invalid, with the filter's name as field, for what `field` alone cannot tell to be wrong. */
   check?(value: any): void
   /** The condition. `value` is parsed as `field` says. Throw Failure invalid with the filter's name as field for a bad one. */

@@ -18,13 +18,14 @@ const oldLocks: Record<string, string> = {
 }
 
 const foreign = (name: string, column: string, kind: 'task' | 'task_group' | 'worker'): Filters => ({
-  [name]: oneOf(column, kind, false),
+  [name]: oneOf(name, column, kind, false),
 })
 
-function oneOf(column: string, kind: 'task' | 'task_group' | 'worker', many: boolean): Filter {
+function oneOf(name: string, column: string, kind: 'task' | 'task_group' | 'worker', many: boolean): Filter {
   const one: Field = { type: 'string', format: 'uuid', description: 'Foreign Key referenced by HREF' }
   return {
     field: many ? { type: 'array', items: one } : one,
+    empty: { refusal: `No value supplied for ${name} filter.` },
     async where(value: string | string[], call) {
       const ids = await Promise.all([value].flat().map((each) => idOf(call, each, kind)))
       return sql`${sql.ref(column)} in (${sql.join(ids)})`
@@ -44,6 +45,7 @@ function reserved(exclusive: boolean, shared: boolean, many: boolean): Filter {
   const one: Field = { type: 'string' }
   return {
     field: many ? { type: 'array', items: one } : one,
+    ...(!many && { empty: 'nothing' as const }),
     async where(value: string | string[], call) {
       const names = await Promise.all([value].flat().map((each) => lockName(call, each)))
       const held = (name: string) => holds(call.ctx.db, name)
@@ -84,7 +86,7 @@ export const taskFilters: Filters = {
   ...lookups('state', 'task.state', 'text', ['exact'], states),
   ...lookups('state', 'task.state', 'text', ['in', 'ne']),
   ...foreign('worker', 'task.worker_id', 'worker'),
-  worker__in: oneOf('task.worker_id', 'worker', true),
+  worker__in: oneOf('worker', 'task.worker_id', 'worker', true),
   ...lookups('worker', 'task.worker_id', 'number', ['isnull']),
   ...lookups('name', 'task.name', 'text', ['exact', 'contains', 'in', 'ne']),
   ...lookups('logging_cid', 'task.logging_cid', 'text', ['exact', 'contains']),
@@ -96,11 +98,13 @@ export const taskFilters: Filters = {
   ...foreign('task_group', 'task.group_id', 'task_group'),
   child_tasks: {
     field: { type: 'string', format: 'uuid' },
+    empty: { refusal: 'No value supplied for child_tasks filter.' },
     where: async (value: string, call) =>
       sql`task.id = (select parent_id from task child where child.id = ${await idOf(call, value, 'task')})`,
   },
   created_resources: {
     field: { type: 'string', format: 'uuid' },
+    empty: { refusal: 'URI not valid: ' },
     async where(value: string, call) {
       const found = await findTarget(call, value, [
         'repository',

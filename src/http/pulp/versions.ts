@@ -38,6 +38,7 @@ export function contentFilter(many: boolean, versionId = sql.ref('version.id')):
   const one: Field = { type: 'string', description: 'Content Unit referenced by HREF/PRN' }
   return {
     field: many ? { type: 'array', items: { type: 'string' } } : one,
+    empty: { refusal: 'No value supplied for content filter' },
     async where(value: string | string[], call) {
       const found = await contentTargets(call, undefined, [value].flat())
       const ids = idRows(
