@@ -69,6 +69,19 @@ const harms: readonly (readonly [name: string, found: RegExp, harm: Harm])[] = [
     },
   ],
   [
+    'a listing says that there is more than was published',
+    /^The listing of rpm.package in repository 1 is not what was published/,
+    ({ sql }) => {
+      sql(`insert into publication (uuid, type, repository_id, version_id, settings, layout, checkpoint, created, updated)
+        values ('p', 'rpm.rpm', 1, 1, '{}', 'flat', 0, 0, 0)`)
+      sql(
+        `insert into published_file (publication_id, path, blob_id) values (1, 'primary', (select id from blob where sha256 = '${first.slice(7)}'))`,
+      )
+      sql(`insert into listing (repository_id, type, publication_id, form, files, pieces) values (1, 'rpm.package', 1, 'flat',
+        '[{"sha256":"${first.slice(7)}","start":100}]', '[{"lengths":[[100, 500]]},{"lengths":[[101, 500]]}]')`)
+    },
+  ],
+  [
     'a chunk of an upload is gone',
     /^The upload u has 0 bytes, and its chunks go to 12/,
     ({ sql }) => sql(`insert into upload (uuid, size, chunks, created, updated) values ('u', 20, '[[4, 8]]', 0, 0)`),

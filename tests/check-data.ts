@@ -105,8 +105,7 @@ function checkFiles(find: Find): string[] {
   const nowhere = find(
     `select path from file where blob_id is null and not exists (select 1 from source where file_id = file.id)`,
   )
-  const published = find(`select p.*, f.content_id, b.size from published_file p
-    left join blob b on b.id = p.blob_id left join file f on f.id = p.file_id`)
+  const published = find('select * from published_file')
   return [
     ...wrong.flatMap((row) => {
       const [algorithm = '', hex] = String(row['checksum'] ?? '').split(':')
@@ -119,13 +118,28 @@ function checkFiles(find: Find): string[] {
       ]
     }),
     ...nowhere.map(({ path }) => `The file ${path} has neither bytes nor a source.`),
-    ...published.flatMap(({ path, blob_id, file_id, pieces, size }) => [
-      ...((blob_id === null) === (file_id === null) ? [`The published file ${path} is not one of blob and file.`] : []),
-      ...(JSON.parse(pieces ?? '[]') as [string, number, number][])
-        .filter(([, at, length]) => at + length > size)
-        .map(([key]) => `A piece (${key}) of the published file ${path} lies beyond its end.`),
-    ]),
+    ...published
+      .filter(({ blob_id, file_id }) => (blob_id === null) === (file_id === null))
+      .map(({ path }) => `The published file ${path} is not one of blob and file.`),
+    ...find('select * from listing').flatMap((listing) => checkListing(find, listing)),
   ]
+}
+
+/** The next publication copies what a listing says of these files. */
+function checkListing(
+  find: Find,
+  { repository_id: repository, type, publication_id, files, pieces }: Record<string, any>,
+): string[] {
+  const published = find(`select b.sha256, b.size from published_file p join blob b on b.id = p.blob_id
+    where p.publication_id = ${publication_id}`)
+  return (JSON.parse(files) as { sha256: string; start: number }[]).flatMap(({ sha256, start }, index) => {
+    const found = published.find((file) => file['sha256'] === sha256)
+    const end = (JSON.parse(pieces) as { lengths: [number, number][] }[]).reduce(
+      (at, piece) => at + piece.lengths[index]![0],
+      start,
+    )
+    return found && end <= found['size'] ? [] : [`The listing of ${type} in repository ${repository} is not what was published.`]
+  })
 }
 
 interface Packs {

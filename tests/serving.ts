@@ -175,16 +175,10 @@ export async function addPublication(
     .executeTakeFirstOrThrow()
   for (const [path, bytes] of Object.entries(files)) {
     const blobId = await addBlob(ctx, bytes)
-    await ctx.db
-      .insertInto('published_file')
-      .values({ publication_id: id, path, blob_id: blobId, file_id: null, pieces: null })
-      .execute()
+    await ctx.db.insertInto('published_file').values({ publication_id: id, path, blob_id: blobId, file_id: null }).execute()
   }
   for (const [path, fileId] of Object.entries(fileIds))
-    await ctx.db
-      .insertInto('published_file')
-      .values({ publication_id: id, path, blob_id: null, file_id: fileId, pieces: null })
-      .execute()
+    await ctx.db.insertInto('published_file').values({ publication_id: id, path, blob_id: null, file_id: fileId }).execute()
   return id
 }
 

@@ -7,7 +7,7 @@ import { type Db, engineOf, transact, type Tx } from '../store/database.ts'
 import { openPackReader, type PackReader, writeEntries } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import type { Ctx } from './ctx.ts'
-import type { Described, DescribedFile, ListedUnit, Unit } from './format.ts'
+import type { Described, DescribedFile, Unit } from './format.ts'
 
 const hour = 3_600_000_000
 
@@ -186,7 +186,6 @@ export async function unitsOf(db: Db, rows: readonly Row<'content'>[], packs: Pa
   }))
 }
 
-/** Remembers no more than it needs: publishing holds on to the entries of a whole version. */
 function entryOf(
   packs: PackReader,
   { pack_id: packId, entry_at: at, entry_length: length }: Pick<Row<'content'>, 'pack_id' | 'entry_at' | 'entry_length'>,
@@ -212,35 +211,6 @@ export async function* unitsById(db: Db, ids: readonly number[], packs: PackRead
       packs,
     )
   }
-}
-
-/** The same units with no more than what names them: see VersionView.listed. */
-export async function* listedById(db: Db, ids: readonly number[], packs: PackReader): AsyncGenerator<ListedUnit> {
-  for (let at = 0; at < ids.length; at += pageSize) {
-    const page = ids.slice(at, at + pageSize)
-    const { rows } = await sql<ListedRow>`
-      select c.id, c.uuid, c.key, c.slot, c.pack_id, c.entry_at, c.entry_length, f.id as file_id, f.path, b.sha256
-      from ${idRows(db, page)} as i cross join content c
-      left join file f on f.content_id = c.id left join blob b on b.id = f.blob_id where c.id = i.id`.execute(db)
-    const byId = new Map<number, ListedUnit & { files: ListedUnit['files'][number][] }>()
-    for (const row of rows) {
-      const { id, uuid, key, slot, file_id, path, sha256 } = row
-      let unit = byId.get(id)
-      if (!unit) byId.set(id, (unit = { id, uuid, key, slot, entry: entryOf(packs, row), files: [] }))
-      if (file_id !== null) unit.files.push({ id: file_id, path: path!, sha256 })
-    }
-    for (const id of page) {
-      const unit = byId.get(id)
-      if (unit && unit.files.length > 1) unit.files.sort((a, b) => a.id - b.id)
-      if (unit) yield unit
-    }
-  }
-}
-
-type ListedRow = Pick<Row<'content'>, 'id' | 'uuid' | 'key' | 'slot' | 'pack_id' | 'entry_at' | 'entry_length'> & {
-  file_id: number | null
-  path: string | null
-  sha256: string | null
 }
 
 async function filesOf(db: Db, contentIds: readonly number[]) {

@@ -402,8 +402,11 @@ export interface Unit {
 }
 
 /** A unit with no more than what names it. */
-export type ListedUnit = Pick<Unit, 'id' | 'uuid' | 'key' | 'slot' | 'entry'> & {
-  files: readonly { id: number; path: string; sha256: string | null }[]
+export interface ListedUnit {
+  id: number
+  key: string
+  slot: string
+  files: readonly { path: string; sha256: string | null }[]
 }
 
 /** A version, for rendering: the same order each time. */
@@ -415,16 +418,36 @@ export interface VersionView {
   counts: Readonly<Record<string, number>>
   /** Units of one type, by slot. */
   units(type: string): AsyncIterable<Unit>
-  /** The same without their metadata, where there are many and most need no closer look. */
-  listed(type: string): AsyncIterable<ListedUnit>
   /** Opens a stored file of a unit (comps, modules and other small things). Throws when its bytes are not here. */
   open(sha256: string): Promise<Readable>
 }
 
-/** One metadata file, or several that are written in step, piece by piece, so that what they are made of is read once. */
-export type Rendered =
-  | (MetadataFile & { body: AsyncIterable<Uint8Array>; signed?: SignedAt })
-  | { files: readonly MetadataFile[]; pieces: AsyncIterable<Piece> }
+/** One metadata file, or those that list all units of a type. */
+export type Rendered = (MetadataFile & { body: AsyncIterable<Uint8Array>; signed?: SignedAt }) | Listing
+
+/**
+ * Files that list all units of a type by slot (rpm: primary, filelists, other). They are written in step, so that entries are read once, and
+ * in pieces: the next publication copies those whose units are the same; see core/listing.
+ */
+export interface Listing {
+  type: string
+  files: readonly MetadataFile[]
+  /** What each of the files begins and ends with. */
+  head: readonly Uint8Array[]
+  tail: readonly Uint8Array[]
+  /** What the text depends on beside the units: nothing is copied from a listing of another form. */
+  form: string
+  /** What `write` has to know of a unit beside its entry; `settled` if that is the same whenever this unit is listed. */
+  about(unit: ListedUnit): { facts: Facts; settled: boolean }
+  write: WriteUnits
+  /** The module that serves `write` in a thread of its own, for large listings; see serveListing. */
+  thread: URL
+}
+
+export type Facts = Readonly<Record<string, string>>
+
+/** The text of some units in each of the files. Equal units give equal text. */
+export type WriteUnits = (units: readonly { facts: Facts; entry: Buffer }[]) => readonly Uint8Array[]
 
 /** Where clients look for the signature of a file, and for the public key. */
 export interface SignedAt {
@@ -438,14 +461,6 @@ export interface MetadataFile {
   /** Of the bytes as served; `none` for a body that is already what it should be. */
   compression: 'gz' | 'zstd' | 'none'
   digests?: readonly (keyof Digests)[]
-}
-
-/** Pieces are compressed one by one, so that a later publication copies those whose key it has seen. */
-export interface Piece {
-  /** Equal keys mean equal bytes. */
-  key: string
-  /** A part for each of the files. */
-  parts(): Promise<readonly Uint8Array[]> | readonly Uint8Array[]
 }
 
 export interface Stored {

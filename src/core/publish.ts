@@ -1,7 +1,6 @@
 import { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import { sql } from 'kysely'
-import { openCompressor } from '../lib/compression.ts'
 import { Failure } from '../lib/failure.ts'
 import { now } from '../lib/time.ts'
 import { newUuid } from '../lib/uuid.ts'
@@ -10,15 +9,17 @@ import { type Db, transact, type Tx } from '../store/database.ts'
 import { openPackReader } from '../store/packs.ts'
 import type { Row } from '../store/schema.ts'
 import { grantToCreator } from './access/auth.ts'
-import { listedById, saveBlob, unitsById } from './content.ts'
+import { unitsById } from './content.ts'
 import { type Ctx, formatNamed } from './ctx.ts'
-import type { MetadataFile, Publications, Rendered, SignedAt, Stored, VersionView } from './format.ts'
+import type { Publications, Rendered, SignedAt, VersionView } from './format.ts'
+import { readMembers } from './listing/members.ts'
+import { saveListings, storeListing, type StoredListing } from './listing/store-listing.ts'
 import { modelOf, prnOf } from './names.ts'
 import { getSigningService } from './signing/services.ts'
 import { signDetached } from './signing/sign.ts'
-import { findPieces, type Places, writePieces } from './pieces.ts'
+import { type StoredFile, storeFile } from './store-metadata.ts'
 import type { Job } from './tasks/tasks.ts'
-import { type Counts, contentOf, getRepository, markChanged } from './versions.ts'
+import { type Counts, getRepository, markChanged } from './versions.ts'
 
 export interface PublishArgs {
   versionId: number
@@ -44,22 +45,23 @@ export async function publishVersion(job: Job, { versionId, asked, checkpoint = 
   if (twin) return job.created(prnOf(ctx.formats, 'publication', twin))
 
   const signer = await findSigner(ctx.db, format.publications, settings)
-  const reuse = await findPieces(ctx.db, repository.id)
   const view = viewVersion(ctx, about, version)
   const files: PublishedFile[] = []
+  const listings: StoredListing[] = []
   const rendering = format.publications.render(view, settings)
   job.progress.report('publish.generating_metadata', 'Generating repository metadata', { total: 1, done: 0 })
   for (let step = await rendering.next(); !step.done; ) {
     job.signal.throwIfAborted()
-    const written = await storeRendered(ctx, step.value, reuse)
-    files.push(...written.map(({ file }) => file))
+    const written = await storeRendered(job, version, step.value, listings)
+    files.push(...written.map(published))
     if (signer && 'signed' in step.value && step.value.signed)
-      files.push(...(await storeSignature(job, signer, written[0]!, step.value.signed)))
+      files.push(...(await storeSignature(job, signer, written[0]!, step.value.signed)).map(published))
     step = await rendering.next(written.map(({ stored }) => stored))
   }
   const publication = await transact(ctx.db, async (tx) => {
     await job.hold(tx)
     const publication = await insertPublication(tx, { type: repository.type, version, settings, layout, checkpoint, files })
+    await saveListings(tx, publication, listings)
     await ownPublication(job, tx, publication)
     return publication
   })
@@ -96,8 +98,8 @@ export async function insertVerbatimPublication(
     .where('content_id', 'in', sql<number>`(select id from ${idRows(tx, [...new Set(paths.map(({ id }) => id))])} as i)`)
     .execute()
   const fileIds = new Map(rows.map(({ id, content_id }) => [content_id, id]))
-  const moved = paths.map(({ id, path }) => ({ path, blobId: null, fileId: fileIds.get(id)!, pieces: null }))
-  const published = [...files.map((file) => ({ ...file, fileId: null, pieces: null })), ...moved]
+  const moved = paths.map(({ id, path }) => ({ path, blobId: null, fileId: fileIds.get(id)! }))
+  const published = [...files.map((file) => ({ ...file, fileId: null })), ...moved]
   const twin = await tx
     .selectFrom('publication')
     .selectAll()
@@ -121,7 +123,6 @@ interface PublishedFile {
   path: string
   blobId: number | null
   fileId: number | null
-  pieces: string | null
 }
 
 interface NewPublication {
@@ -156,13 +157,12 @@ async function insertPublication(
   await insertMany(
     tx,
     'published_file',
-    { publication_id: 'bigint', path: 'text', blob_id: 'bigint', file_id: 'bigint', pieces: 'jsonb' },
+    { publication_id: 'bigint', path: 'text', blob_id: 'bigint', file_id: 'bigint' },
     files.map((file) => ({
       publication_id: publication.id,
       path: file.path,
       blob_id: file.blobId,
       file_id: file.fileId,
-      pieces: file.pieces,
     })),
   )
   await markChanged(tx, version.repository_id)
@@ -203,67 +203,37 @@ async function hasFiles(db: Db, publicationId: number, files: readonly Published
 export function viewVersion(ctx: Ctx, repository: VersionView['repository'], version: Row<'version'>): VersionView {
   const packs = openPackReader(ctx.db)
   const counts = JSON.parse(version.counts) as Counts
-  const orders = new Map<string, Promise<number[]>>()
-
-  async function readOrder(type: string): Promise<number[]> {
-    const rows = await contentOf(ctx.db, version)
-      .select(['content.id', 'content.slot'])
-      .where('content.type', '=', type)
-      .execute()
-    return rows.sort((a, b) => (a.slot < b.slot ? -1 : a.slot > b.slot ? 1 : a.id - b.id)).map(({ id }) => id)
-  }
-  function order(type: string): Promise<number[]> {
-    if (!orders.has(type)) orders.set(type, readOrder(type))
-    return orders.get(type)!
-  }
   return {
     repository,
     number: version.number,
     created: version.created,
     counts: Object.fromEntries(Object.entries(counts).map(([type, { present }]) => [type, present])),
     async *units(type) {
-      yield* unitsById(ctx.db, await order(type), packs)
-    },
-    async *listed(type) {
-      yield* listedById(ctx.db, await order(type), packs)
+      const members = await readMembers(ctx.db, version, type)
+      yield* unitsById(
+        ctx.db,
+        members.map(({ id }) => id),
+        packs,
+      )
     },
     open: (sha256) => ctx.blobs.open(sha256),
   }
 }
 
-interface Written {
-  file: PublishedFile
-  stored: Stored
+async function storeRendered(
+  job: Job,
+  version: Row<'version'>,
+  rendered: Rendered,
+  listings: StoredListing[],
+): Promise<StoredFile[]> {
+  if ('body' in rendered) return [await storeFile(job.ctx, rendered, rendered.body)]
+  const { files, listing } = await storeListing(job, rendered, version)
+  listings.push(listing)
+  return files
 }
 
-async function storeRendered(ctx: Ctx, rendered: Rendered, reuse: Places): Promise<Written[]> {
-  if ('body' in rendered) return [await storeFile(ctx, rendered, rendered.body)]
-  const { outputs, finish } = writePieces(ctx, rendered.files, rendered.pieces, reuse)
-  const storing = rendered.files.map((file, index) => storeBytes(ctx, file, outputs[index]!.stream))
-  // All are waited for, so that nothing goes on behind a failure.
-  const [written, ...results] = await Promise.allSettled([finish, ...storing])
-  if (written.status === 'rejected') throw written.reason
-  return results.map((result, index) => {
-    if (result.status === 'rejected') throw result.reason
-    const { pieces } = outputs[index]!
-    const openSize = pieces.reduce((sum, [, , , openLength]) => sum + openLength, 0)
-    const { path, blobId, ...stored } = result.value(openSize)
-    return { file: { path, blobId, fileId: null, pieces: JSON.stringify(pieces) }, stored }
-  })
-}
-
-async function storeFile(ctx: Ctx, file: MetadataFile, body: AsyncIterable<Uint8Array>): Promise<Written> {
-  let openSize = 0
-  async function* counted() {
-    for await (const chunk of body) {
-      openSize += chunk.length
-      yield chunk
-    }
-  }
-  const bytes = file.compression === 'none' ? counted() : Readable.from(counted()).compose(openCompressor(file.compression))
-  const finish = await storeBytes(ctx, file, bytes)
-  const { path, blobId, ...stored } = finish(openSize)
-  return { file: { path, blobId, fileId: null, pieces: null }, stored }
+function published({ path, blobId }: StoredFile): PublishedFile {
+  return { path, blobId, fileId: null }
 }
 
 /** The service that signs with these settings, where they name one. */
@@ -276,23 +246,12 @@ async function findSigner(db: Db, { signingService }: Publications, settings: Re
 async function storeSignature(
   { ctx, task, signal }: Job,
   signer: Row<'signing_service'>,
-  { file, stored }: Written,
+  { path, stored }: StoredFile,
   { signature, publicKey }: SignedAt,
-): Promise<PublishedFile[]> {
+): Promise<StoredFile[]> {
   const bytes = await buffer(await ctx.blobs.open(stored.digests.sha256))
-  const name = file.path.slice(file.path.lastIndexOf('/') + 1)
+  const name = path.slice(path.lastIndexOf('/') + 1)
   const armored = await signDetached(signer, { name, bytes, cid: task.cid, signal })
   const text = (path: string, words: string) => storeFile(ctx, { path, compression: 'none' }, Readable.from([Buffer.from(words)]))
-  return [(await text(signature, armored)).file, (await text(publicKey, signer.public_key)).file]
-}
-
-/** Stores the bytes of a metadata file. What is returned names it, once its size before compression is known. */
-async function storeBytes(ctx: Ctx, { path, digests }: MetadataFile, bytes: AsyncIterable<Uint8Array>) {
-  await using staged = await ctx.blobs.stage(bytes, {}, digests ?? [])
-  await staged.keep()
-  const blobId = await saveBlob(ctx.db, staged.digests, staged.size)
-  return (openSize: number) => {
-    const stored: Stored = { size: staged.size, digests: staged.digests, openSize }
-    return { ...stored, path: typeof path === 'function' ? path(stored) : path, blobId }
-  }
+  return [await text(signature, armored), await text(publicKey, signer.public_key)]
 }

@@ -1,5 +1,4 @@
 import { PassThrough, pipeline, type Transform } from 'node:stream'
-import { promisify } from 'node:util'
 import * as zlib from 'node:zlib'
 import { unbzip2 } from './bzip2.ts'
 import { Failure, hasCode } from './failure.ts'
@@ -121,15 +120,14 @@ async function peek(stream: AsyncGenerator<Uint8Array>, length: number) {
   return { head: Buffer.concat(first).subarray(0, length), bytes: bytes() }
 }
 
-const gzip = promisify<Uint8Array, zlib.ZlibOptions, Buffer>(zlib.gzip)
-const zstd = promisify<Uint8Array, zlib.ZstdOptions, Buffer>(zlib.zstdCompress)
-
-/** Packs bytes in one go, off this thread. Equal bytes give equal results. The results of gz and zstd may be concatenated. */
-export async function compress(bytes: Uint8Array, compression: Compression): Promise<Buffer> {
+/** Packs bytes in one go. Equal bytes give equal results. The results of gz and zstd may be concatenated. */
+export function compress(bytes: Uint8Array, compression: Compression): Buffer {
   if (compression === 'none') return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
   // The result keeps its whole output buffer alive, so that one is made no larger than it has to be.
   const chunkSize = Math.min(mebibyte, 1024 + (bytes.length >> 2))
-  return compression === 'gz' ? gzip(bytes, { ...gzipOptions, chunkSize }) : zstd(bytes, { ...zstdOptions, chunkSize })
+  return compression === 'gz'
+    ? zlib.gzipSync(bytes, { ...gzipOptions, chunkSize })
+    : zlib.zstdCompressSync(bytes, { ...zstdOptions, chunkSize })
 }
 
 /** The same for a stream. */

@@ -1,17 +1,14 @@
-import { zstdDecompressSync } from 'node:zlib'
-import { type Pack, packSize, type PackedText, packTexts } from '../lib/packing.ts'
+import { type Pack, type PackedText, packTexts, unpack } from '../lib/packing.ts'
+import { sql } from 'kysely'
+import { idRows } from './bulk.ts'
 import type { Db } from './database.ts'
 
 /* Entries (the bulky descriptions of content) lie in packs: see lib/packing.ts. */
 
 const rememberedBytes = 32 * 1024 * 1024
 
-/** Takes a tenth of a millisecond: handing it to another thread would take longer. */
-function decompress(bytes: Uint8Array): Buffer {
-  return zstdDecompressSync(bytes, { chunkSize: packSize + 1024 })
-}
-
-interface Place {
+/** Where an entry lies. */
+export interface Place {
   packId: number
   at: number
   length: number
@@ -41,6 +38,16 @@ async function insertPacks(db: Db, packs: readonly Pack[]): Promise<Map<Pack, nu
   return ids
 }
 
+/** Packs as they are stored. */
+export async function readPacks(db: Db, ids: readonly number[]): Promise<Map<number, Uint8Array>> {
+  const rows = await db
+    .selectFrom('pack')
+    .selectAll()
+    .where('id', 'in', sql<number>`(select id from ${idRows(db, ids)} as i)`)
+    .execute()
+  return new Map(rows.map(({ id, bytes }) => [id, bytes]))
+}
+
 export interface PackReader {
   read(place: Place): Promise<Buffer>
 }
@@ -50,13 +57,13 @@ export function openPackReader(db: Db): PackReader {
   const packs = new Map<number, Promise<Buffer>>()
   let held = 0
 
-  async function unpack(id: number): Promise<Buffer> {
+  async function readPack(id: number): Promise<Buffer> {
     const { bytes } = await db.selectFrom('pack').select('bytes').where('id', '=', id).executeTakeFirstOrThrow()
-    return decompress(bytes)
+    return unpack(bytes)
   }
 
   async function load(id: number): Promise<Buffer> {
-    const loading = unpack(id)
+    const loading = readPack(id)
     packs.set(id, loading)
     held += (await loading).length
     for (const [oldest, bytes] of packs) {

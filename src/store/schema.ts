@@ -6,7 +6,7 @@ import type { Micros } from '../lib/time.ts'
  * JSON columns are text in code on both engines (`json`/`jsonb` there, see database.ts); booleans are 0 or 1.
  *
  *   remote ──┐
- *   repository ── version ── publication ── published_file
+ *   repository ── version ── publication ── published_file, listing
  *        └─ membership ─┐         │
  *   content ── file ── blob       └── distribution ── guard
  *   │  └─ pack    └─ source ── remote
@@ -100,8 +100,19 @@ export interface PublishedFileTable {
   path: string
   blob_id: number | null
   file_id: number | null
-  /** JSON `[[key, offset, length], ...]`: compressed pieces that the next publication may copy; see core/publish.ts. */
-  pieces: string | null
+}
+
+/** What the last listing of a repository's units of a type is made of, so that the next one copies what did not change; see core/listing. */
+export interface ListingTable {
+  repository_id: number
+  type: string
+  publication_id: number
+  /** What its bytes depend on beside the units. */
+  form: string
+  /** JSON: a `ListedFile` for each of its files. */
+  files: string
+  /** JSON: its `Piece`s. */
+  pieces: string
 }
 
 export interface DistributionTable extends Resource {
@@ -410,6 +421,7 @@ export interface Schema {
   remote: RemoteTable
   publication: PublicationTable
   published_file: PublishedFileTable
+  listing: ListingTable
   distribution: DistributionTable
   guard: GuardTable
   content: ContentTable

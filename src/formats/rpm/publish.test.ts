@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { gunzipSync, zstdDecompressSync } from 'node:zlib'
+import { gunzipSync, gzipSync, zstdDecompressSync } from 'node:zlib'
 import { pino } from 'pino'
 import { forEachDatabase } from '../../../tests/databases.ts'
 import { buildRpms } from '../../../tests/e2e/rpms.ts'
@@ -231,14 +231,24 @@ forEachDatabase((engine, open) => {
   })
 })
 
-test('packages known by weak checksums are published with SHA-256, if their bytes are here', async (t) => {
-  const { upstream, sync, publish } = await setUp(t, () => openDatabase(':memory:'))
-  upstream.files = makeRepository({ packages: [{ name: 'bear', checksumType: 'sha1' }] })
+test('packages known by weak checksums are published with SHA-256, once their bytes are here', async (t) => {
+  const { upstream, sync, publish, db } = await setUp(t, () => openDatabase(':memory:'), 'on_demand')
+  const bear = { name: 'bear', checksumType: 'sha1' } as const
+  const textOf = async () => {
+    const files = await publish()
+    return Object.fromEntries(
+      parseRepomd(files['repodata/repomd.xml']!).records.map(({ type, href }) => [type, gunzipSync(files[href]!).toString()]),
+    )
+  }
+  upstream.files = makeRepository({ packages: [bear] })
   await sync()
-  const files = await publish()
-  const text = Object.fromEntries(
-    parseRepomd(files['repodata/repomd.xml']!).records.map(({ type, href }) => [type, gunzipSync(files[href]!).toString()]),
-  )
+  const without = await textOf()
+  assert.match(without['primary']!, /<checksum type="sha1?" pkgid="YES">\w{40}</)
+  // The bytes come, and the piece that this package is in is of the same units as before.
+  await db.updateTable('remote').set({ policy: 'immediate' }).execute()
+  upstream.files = makeRepository({ packages: [bear], further: { productid: gzipSync('x') } })
+  await sync()
+  const text = await textOf()
   const pkgid = /<checksum type="sha256" pkgid="YES">(\w{64})</.exec(text['primary']!)?.[1]
   assert.ok(pkgid)
   for (const list of ['filelists', 'other']) assert.ok(text[list]!.includes(`<package pkgid="${pkgid}"`))
@@ -401,16 +411,14 @@ async function setUp(
       await publishVersion(job, { versionId: (await latestVersion(db, repository.id)).id, asked })
       return published()
     },
-    /** The keys of the compressed pieces of the latest publication. */
+    /** The units of each piece of the latest publication, and where it lies in which blob. */
     async pieces(): Promise<string[]> {
-      const { id } = await latestPublication()
-      const rows = await db
-        .selectFrom('published_file')
+      const { pieces } = await db
+        .selectFrom('listing')
         .select('pieces')
-        .where('publication_id', '=', id)
-        .where('pieces', 'is not', null)
-        .execute()
-      return rows.flatMap(({ pieces }) => (JSON.parse(pieces!) as [string][]).map(([key]) => key))
+        .where('repository_id', '=', repository.id)
+        .executeTakeFirstOrThrow()
+      return (JSON.parse(pieces) as { ids: number[] }[]).map(({ ids }) => ids.join())
     },
   }
 }

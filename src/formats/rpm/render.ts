@@ -1,19 +1,11 @@
-import { createHash } from 'node:crypto'
-import type { ListedUnit, MetadataFile, Piece, Rendered, Stored, Unit, VersionView } from '../../core/format.ts'
+import type { ListedUnit, Listing, MetadataFile, Rendered, Stored, VersionView } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { hasComps, renderComps } from './comps.ts'
-import { quoteXml } from './element.ts'
-import type { FragmentKind } from './fragments.ts'
 import { hasModules, renderModules } from './modulemd.ts'
-import { type PackageEntry, unpackEntry } from './package-entry.ts'
 import { type MetadataRecord, renderRepomd } from './repomd.ts'
 import { renderTreeinfo } from './treeinfo.ts'
 import { hasUpdateinfo, renderUpdateinfo } from './updateinfo.ts'
-
-/*
- * The three package lists are written in pieces of some dozens of packages, cut behind packages whose digest says so: a package that
- * comes or goes changes one piece, and all the others are copied, compressed as they are, from the publication before.
- */
+import { frameLists, kinds, writePackages } from './write-packages.ts'
 
 interface RenderSettings {
   checksum_type?: unknown
@@ -51,7 +43,16 @@ export async function* render(version: VersionView, settings: RenderSettings): A
   }
 
   const packageLists = kinds.map((kind) => fileCalled(`${kind}.xml`, compression))
-  const stored = yield { files: packageLists, pieces: cutPieces(version, String(settings.layout)) }
+  const layout = String(settings.layout)
+  const stored = yield {
+    type: 'rpm.package',
+    files: packageLists,
+    ...frameLists(version.counts['rpm.package'] ?? 0),
+    form: `${layout} ${compression}`,
+    about: (unit) => aboutPackage(unit, layout),
+    write: writePackages,
+    thread: new URL('./write-packages-thread.ts', import.meta.url),
+  }
   for (const [index, kind] of kinds.entries()) list(kind, packageLists[index]!, stored[index]!)
   if (hasUpdateinfo(version)) yield* write('updateinfo', 'updateinfo.xml', renderUpdateinfo(version), compression)
   if (hasModules(version)) yield* write('modules', 'modules.yaml', renderModules(version), 'none')
@@ -100,100 +101,13 @@ export function packagePath(name: string, layout: string): string {
   return layout === 'flat' ? `Packages/${name}` : `Packages/${name.slice(0, 1).toLowerCase()}/${name}`
 }
 
-/** What is needed of a package to write it, and no more: there are many. */
-interface ListedPackage {
-  path: string
-  /** Its checksum in the metadata, where it cannot be the one that the upstream gave. */
-  sha256: string | undefined
-  entry: Unit['entry']
-}
-
-const usualPieceSize = 32
-const largestPiece = 128
-
-/** The package lists in pieces, each with a part of primary, filelists and other. */
-async function* cutPieces(version: VersionView, layout: string): AsyncGenerator<Piece> {
-  const total = version.counts['rpm.package'] ?? 0
-  yield { key: `head:${total}`, parts: () => kinds.map((kind) => Buffer.from(headOf(kind, total))) }
-  let packages: ListedPackage[] = []
-  let digest = createHash('sha256')
-  function cut(): Piece {
-    const these = packages
-    const key = digest.digest('hex').slice(0, 32)
-    packages = []
-    digest = createHash('sha256')
-    return { key, parts: () => writePiece(these) }
-  }
-  for await (const unit of version.listed('rpm.package')) {
-    const listed = listedPackage(unit, layout)
-    packages.push(listed)
-    digest.update(`${unit.uuid}\n${listed.path}\n${listed.sha256}\n`)
-    if (packages.length === largestPiece || endsPiece(unit.slot)) yield cut()
-  }
-  if (packages.length > 0) yield cut()
-  yield { key: 'end', parts: () => kinds.map((kind) => Buffer.from(`${roots[kind][1]}\n`)) }
-}
-
-/** Decides by the name alone, so that what comes and goes elsewhere moves no cut. FNV-1a: quick, and even enough. */
-function endsPiece(slot: string): boolean {
-  let hash = 0x811c9dc5
-  for (let at = 0; at < slot.length; at++) hash = Math.imul(hash ^ slot.charCodeAt(at), 0x01000193)
-  // The high bits are the better mixed ones.
-  return (hash >>> 16) % usualPieceSize === 0
-}
-
 /** Checksums that clients refuse, or will soon: with them the keys of packages begin. */
 const weak = /^(?:md5|sha1):/
 
-function listedPackage(unit: ListedUnit, layout: string): ListedPackage {
-  const [file] = unit.files
-  const name = file!.path.slice(file!.path.lastIndexOf('/') + 1)
-  const sha256 = weak.test(unit.key) ? file!.sha256 : null
-  return { path: packagePath(name, layout), sha256: sha256 ?? undefined, entry: unit.entry }
-}
-
-const kinds = ['primary', 'filelists', 'other'] as const
-
-const roots: Record<FragmentKind, [start: string, end: string]> = {
-  primary: [
-    '<metadata xmlns="http://linux.duke.edu/metadata/common" xmlns:rpm="http://linux.duke.edu/metadata/rpm"',
-    '</metadata>',
-  ],
-  filelists: ['<filelists xmlns="http://linux.duke.edu/metadata/filelists"', '</filelists>'],
-  other: ['<otherdata xmlns="http://linux.duke.edu/metadata/other"', '</otherdata>'],
-}
-
-function headOf(kind: FragmentKind, total: number): string {
-  return `<?xml version="1.0" encoding="UTF-8"?>\n${roots[kind][0]} packages="${total}">\n`
-}
-
-const newline = Buffer.from('\n')
-
-async function writePiece(packages: readonly ListedPackage[]): Promise<Buffer[]> {
-  const parts = kinds.map((): Buffer[] => [])
-  for (const listed of packages) {
-    const whole = unpackEntry(await listed.entry())
-    const entry = listed.sha256 === undefined ? whole : withChecksum(whole, listed.sha256)
-    for (const [index, kind] of kinds.entries()) parts[index]!.push(...partsOf(kind, entry, listed.path), newline)
-  }
-  return parts.map((part) => Buffer.concat(part))
-}
-
-function partsOf(kind: FragmentKind, { before, after, filelists, other }: PackageEntry, path: string): Buffer[] {
-  if (kind === 'filelists') return [filelists]
-  if (kind === 'other') return [other]
-  return [before, Buffer.from(`<location href=${quoteXml(path)}/>`), after]
-}
-
-/** The elements with another checksum than the upstream gave the package. */
-function withChecksum(entry: PackageEntry, sha256: string): PackageEntry {
-  const replaced = (part: Buffer, pattern: RegExp, by: string) => Buffer.from(part.toString('utf8').replace(pattern, by))
-  const checksum = `<checksum type="sha256" pkgid="YES">${sha256}</checksum>`
-  const listed = (part: Buffer) => replaced(part, /pkgid="[^"]*"/, `pkgid="${sha256}"`)
-  return {
-    before: replaced(entry.before, /<checksum [^>]*>[^<]*<\/checksum>/, checksum),
-    after: replaced(entry.after, /<checksum [^>]*>[^<]*<\/checksum>/, checksum),
-    filelists: listed(entry.filelists),
-    other: listed(entry.other),
-  }
+/** What is written of a package that is not in its entry: where it lies, and its checksum where it cannot be the one that the upstream gave. */
+function aboutPackage({ key, files: [file] }: ListedUnit, layout: string): ReturnType<Listing['about']> {
+  const path = packagePath(file!.path.slice(file!.path.lastIndexOf('/') + 1), layout)
+  const isWeak = weak.test(key)
+  // The bytes may come, or go, later.
+  return { facts: isWeak && file!.sha256 ? { path, sha256: file!.sha256 } : { path }, settled: !isWeak }
 }

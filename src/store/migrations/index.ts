@@ -7,6 +7,7 @@ import * as sessions from './005-sessions.ts'
 import * as pullThrough from './006-pull-through.ts'
 import * as mirrors from './007-mirrors.ts'
 import * as signingServices from './008-signing-services.ts'
+import * as listings from './009-listings.ts'
 
 /** In the order they are applied. A released migration never changes; later versions add to the list. */
 export const migrations: Record<string, Migration> = {
@@ -18,4 +19,5 @@ export const migrations: Record<string, Migration> = {
   '006-pull-through': pullThrough,
   '007-mirrors': mirrors,
   '008-signing-services': signingServices,
+  '009-listings': listings,
 }
