@@ -8,6 +8,7 @@ const benchmarks: Record<string, string> = {
   registry: './registry.ts',
   pulp: './pulp.ts',
   soak: './soak.ts',
+  'power-cuts': './power-cuts.ts',
 }
 
 const [name = '', ...args] = process.argv.slice(2)
@@ -24,6 +25,7 @@ if (!file) {
       '  registry [WHAT...]     pushes and pulls of images (large, small, pushes, tags), beside distribution 3 and docker-registry',
       '  pulp URL               the same calls to a real Pulp (admin/password)',
       '  soak                   pushes to the registry against garbage collection',
+      '  power-cuts             what was acknowledged, after the disk lost its power (--fs, --cuts, --control); needs root',
     ].join('\n'),
   )
   process.exit(2)

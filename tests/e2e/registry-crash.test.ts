@@ -296,7 +296,7 @@ const sample: Readonly<Record<string, readonly (readonly [operation: string, thr
   ],
   PostgreSQL: [
     ['a small blob', 'libuv-worker', 'rename', 1],
-    ['a manifest', 'main', 'write', 3],
-    ['a promotion', 'main', 'write', 4],
+    ['a manifest', 'main', 'writev', 6],
+    ['a promotion', 'main', 'writev', 12],
   ],
 }
