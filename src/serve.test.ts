@@ -58,6 +58,9 @@ async function send(url: string, bytes: string): Promise<string> {
 
 test('it answers /livez, counts what it does in /metrics, and names each request', async (t) => {
   const { url, ctx } = await start(t)
+  assert.match(await (await fetch(url)).text(), /^This is a Signalbox\.\n\n {2}\/pulp\/content\/ /)
+  const nothing = await fetch(`${url}/nothing`)
+  assert.deepEqual([nothing.status, await nothing.text()], [404, '404: Not Found. What is where is told at /\n'])
   const alive = await fetch(`${url}/livez`)
   assert.deepEqual([alive.status, await alive.text()], [200, 'ok\n'])
   await fetch(`${url}/pulp/content/nosuch`)

@@ -158,6 +158,8 @@ async function openServer(ctx: Ctx, handlers: Handlers, { host, port }: ServeOpt
       'request',
     )
   })
+  app.get('/', async () => whatIsWhere)
+  app.setNotFoundHandler((_, reply) => reply.code(404).type('text/plain').send('404: Not Found. What is where is told at /\n'))
   app.get('/livez', async () => 'ok\n')
   handlers.metrics.register(app)
   await registerPulp(app, ctx)
@@ -177,6 +179,16 @@ async function openServer(ctx: Ctx, handlers: Handlers, { host, port }: ServeOpt
     },
   }
 }
+
+/** What a person reads who comes with a browser. */
+const whatIsWhere = `This is a Signalbox.
+
+  /pulp/content/   packages and files, by their paths
+  /v2/             the container registry
+  /pulp/api/v3/    the REST API, as Pulp has it
+  /metrics         for Prometheus
+  /livez           answers while it runs
+`
 
 /** Content and the registry first, without a framework; everything else is Fastify's. */
 function listener({ content, registry, metrics }: Handlers, handler: RequestListener): RequestListener {

@@ -113,7 +113,7 @@ const errors: readonly (readonly [status: number, body: unknown, code: string, m
   [400, { name: ['This field must be unique.'] }, 'invalid', /^name: This field must be unique\.$/],
   [400, { errors: ["Invalid Filter: 'x'"] }, 'invalid', /^Invalid Filter: 'x'$/],
   [400, ['Not like this.'], 'invalid', /^Not like this\.$/],
-  [401, { detail: 'Invalid username/password.' }, 'denied', /does not know this username and password\.$/],
+  [401, { detail: 'Invalid username/password.' }, 'denied', /does not know user admin with this password\.$/],
   [403, { detail: 'You do not have permission to perform this action.' }, 'denied', /^You do not have permission/],
   [404, '<html>', 'not_found', /answered 404 to GET \/pulp\/api\/v3\/x\/\.$/],
   [409, { detail: 'Too late.' }, 'conflict', /^Too late\.$/],

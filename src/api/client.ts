@@ -142,9 +142,11 @@ function asker({ url, username, password, timeout = 120 }: Server): Ask {
       response = await fetch(target, body ? { ...init, body: JSON.stringify(body) } : init)
       text = await response.text()
     } catch (cause) {
-      throw new Unreachable(`${url} cannot be reached (${reasonOf(cause)}).`, { cause })
+      throw new Unreachable(`${url} cannot be reached (${reasonOf(cause)}). Is the server running, and is this its address?`, {
+        cause,
+      })
     }
-    if (!response.ok) throw refusal(response.status, text, `${method} ${target.pathname}`, url)
+    if (!response.ok) throw refusal(response.status, text, `${method} ${target.pathname}`, { url, username })
     return parse(text, `${method} ${target.pathname}`, url) as T
   }
 }
@@ -175,9 +177,9 @@ const codes: Readonly<Record<number, FailureCode>> = {
   409: 'conflict',
 }
 
-function refusal(status: number, text: string, what: string, url: string): Failure {
+function refusal(status: number, text: string, what: string, { url, username }: Pick<Server, 'url' | 'username'>): Failure {
   const code = codes[status] ?? 'upstream'
-  if (status === 401) return new Failure(code, `${url} does not know this username and password.`)
+  if (status === 401) return new Failure(code, `${url} does not know user ${username} with this password.`)
   const said = saying(text)
   if (status >= 500) return new Failure(code, `${url} failed with ${status} at ${what}${said ? `: ${said}` : '.'}`)
   return new Failure(code, said || `${url} answered ${status} to ${what}.`)

@@ -141,7 +141,7 @@ async function promoteFirst(api: Api, train: Train, { client }: Credentials, io:
         if (error instanceof Failure && (error.code === 'denied' || error.code === 'not_found')) return undefined
         throw error
       })
-      const said = digest === undefined ? 'refused' : `pulled, ${digest.slice(0, 19)}…`
+      const said = digest === undefined ? 'refused' : `pulled, ${digest.slice(0, 15)}…`
       io.out.write(line('', 'client', 'bell', said, `← ${to}:${tag}`, digest === undefined ? 'not released' : lastStage(train)))
     }
   }
@@ -188,8 +188,9 @@ function renderStanding(
 }
 
 function line(time: string, act: string, what: string, change: string, to: string, last: string): string {
+  // 120 columns are enough for the longest of them.
   const middle = change === '' ? what : `${what.padEnd(8)}${change}`
-  return `  ${time.padEnd(7)}${act.padEnd(10)}${middle.padEnd(38)}${to.padEnd(38)}${last}\n`
+  return `  ${time.padEnd(7)}${act.padEnd(10)}${middle.padEnd(34)}${to.padEnd(38)}${last}\n`
 }
 
 /** `2026-11-01T02:00:00Z` of `20261101T020000`. */

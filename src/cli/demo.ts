@@ -68,7 +68,8 @@ function invitation({ url }: Api, standing: Standing, { tester, client }: Creden
   const once = client.made ? '  (passwords are printed this once, and kept beside the train)' : ''
   const refused =
     unreleased &&
-    `and what is not released, which is refused (403) to a client and open to a tester:
+    `
+And what is not released, which is refused (403) to a client and open to a tester:
   curl -i -u client:${client.shown} ${content}${unreleased.path}/repodata/repomd.xml
   curl -i -u tester:${tester.shown} ${content}${unreleased.path}/repodata/repomd.xml
 `
@@ -76,7 +77,8 @@ function invitation({ url }: Api, standing: Standing, { tester, client }: Creden
   const { host } = new URL(url)
   const images =
     releasedImage &&
-    `Images are pulled with the same passwords; testers see both, a client the first:
+    `
+Images are pulled with the same passwords; testers see both, a client the first:
   ${inspect} client:${client.shown} docker://${host}/${releasedImage}
 ${unreleasedImage ? `  ${inspect} tester:${tester.shown} docker://${host}/${unreleasedImage}\n` : ''}  podman pull --tls-verify=false --creds client:${client.shown} ${host}/${releasedImage} && podman run --rm ${host}/${releasedImage}
 `
@@ -85,7 +87,10 @@ Try it, as a client, who may see what is released:${once}
   curl -u client:${client.shown} ${content}${released.path}/packages/
   sudo dnf -y --installroot /tmp/demo --releasever 9 --repofrompath=bells,${withClient}${released.path}/ --repo bells --nogpgcheck install bell
 ${refused ?? ''}${images ?? ''}
-Next:  bin/signalbox status ${optionsFor(config)}   ·   README.md#five-minutes
+Next, in another terminal:
+  bin/signalbox status ${optionsFor(config)}
+  bin/signalbox diff ${optionsFor(config)}
+and the rest of README.md#five-minutes.
 Ctrl-C stops; npm start continues where this left off.
 `
 }

@@ -36,7 +36,7 @@ A STATE is a stage (its newest snapshots), "pins" (what pins/<line>.yaml says), 
     const selected = await select(train, values.line, positionals, Object.values(states))
     const progress = openProgress(io, { quiet: true })
     const found = await readDiff(api, train, { ...states, ...selected }, (done, of) =>
-      progress.show('diff', 'comparing', `${countInWords(done)} of ${several(of, 'repository')}`),
+      progress.tally(`${countInWords(done)} of ${several(of, 'repository')} compared`),
     ).finally(() => progress.close())
     const title = { ...(selected.line && { line: selected.line.line.name }), from, to }
     io.out.write(values.json ? `${JSON.stringify(describe(title, found))}\n` : render(title, found, values.full))

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { Failure, hasCode } from '../lib/failure.ts'
+import { hint } from '../lib/nearest.ts'
 import { selectRepositories } from './filter.ts'
 import { loadImages, loadLineImages } from './load-images.ts'
 import { formatNames, loadRepository, loadSettings } from './load-repository.ts'
@@ -111,7 +112,7 @@ function loadGroups(place: Place | undefined, stages: readonly string[]): Map<st
     members(place).map(([group, at]) => {
       const reads = listOf((item) => {
         const stage = name(item)
-        if (!stages.includes(stage)) throw wrong(item, `"${stage}" is not a stage (${stages.join(', ')}).`)
+        if (!stages.includes(stage)) throw wrong(item, `"${stage}" is not a stage (${stages.join(', ')}).${hint(stage, stages)}`)
         return stage
       })(at)
       return [group, reads]

@@ -27,8 +27,17 @@ export function parseYaml(path: string, text: string): YamlFile {
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
   const error = document.errors[0]
-  if (error) throw new Failure('invalid', `${path}:${lines.linePos(error.pos[0]).line}: ${firstLine(error.message)}`)
+  if (error) {
+    const said = error.code === 'DUPLICATE_KEY' ? twice(text.slice(error.pos[0])) : firstLine(error.message)
+    throw new Failure('invalid', `${path}:${lines.linePos(error.pos[0]).line}: ${said}`)
+  }
   return { path, text, document, lines }
+}
+
+/** Names the key that a text begins with. */
+function twice(text: string): string {
+  const key = /^(?:"[^"\n]*"|'[^'\n]*'|[^\s:,{}[\]]+)/.exec(text)?.[0] ?? 'a key'
+  return `${key} is there twice.`
 }
 
 export function rootOf(file: YamlFile): Place {

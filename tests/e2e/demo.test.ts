@@ -49,7 +49,7 @@ test('npm start runs two nights and a promotion; a second start finds everything
   assert.match(first.text, /build +bell +1\.1, from that snapshot +→ demo-dev\/bell:demo-\d{8}T\d{6} +development\n/)
   assert.match(first.text, /client +bell +refused +← demo\/bell:demo-\d{8}T\d{6} +not released\n/)
   assert.match(first.text, /promote +line "demo" at \d{8}T\d{6} +→ release +1 repository, 1 image, /)
-  assert.match(first.text, /client +bell +pulled, sha256:[0-9a-f]{12}… +← demo\/bell:demo-\d{8}T\d{6} +release\n/)
+  assert.match(first.text, /client +bell +pulled, sha256:[0-9a-f]{8}… +← demo\/bell:demo-\d{8}T\d{6} +release\n/)
   const [released, unreleased] = pathsIn(first.text)
   const password = (await readFile(join(data, 'demo/client-password'), 'utf8')).trim()
   assert.ok(first.text.includes(`client:${password}@`))
