@@ -22,5 +22,6 @@ export const commands: Readonly<Record<string, Listed>> = {
     about: 'The scripts that sign metadata and images',
     load: async () => (await import('./signing.ts')).signingService,
   },
+  prune: { about: 'Delete old snapshots that nobody needs', load: async () => (await import('./prune.ts')).prune },
   demo: { about: 'A server with a small train to look at (npm start)', load: async () => (await import('./demo.ts')).demo },
 }

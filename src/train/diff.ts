@@ -1,14 +1,15 @@
 import type { Api } from '../api/client.ts'
-import type { Publication, Version } from '../api/resources.ts'
+import type { Version } from '../api/resources.ts'
 import { forEach } from '../lib/for-each.ts'
 import { findGuards } from './apply.ts'
 import { type Difference, readDifference } from './difference.ts'
 import { pathAt } from './images.ts'
 import type { Pins } from './pins.ts'
+import { findPublished, hrefsAtATime } from './published.ts'
 import { findServedImages, readTags } from './served-images.ts'
 import { findSnapshots } from './snapshots.ts'
 import { snapshotIn, stageOf, type StandingTag, type State, tagsIn } from './state.ts'
-import { apiPaths, type Line, type Train, type TrainRepository } from './train.ts'
+import type { Line, Train, TrainRepository } from './train.ts'
 
 /** What is compared. */
 export interface Comparison {
@@ -91,20 +92,12 @@ function isPinned(state: State, pinned: unknown): boolean {
   return state.kind !== 'pins' || pinned !== undefined
 }
 
-/** Hrefs in one request: a URL must not become too long. */
-const hrefsAtATime = 50
-
 /** The version of each publication, by their hrefs. */
 async function findVersions(api: Api, sides: Awaited<ReturnType<typeof findSides>>): Promise<Map<string, string>> {
   const versions = new Map<string, string>()
   for (const [format, own] of Map.groupBy(sides, ({ repository }) => repository.format)) {
-    const hrefs = [...new Set(own.flatMap(({ from, to }) => [from?.publication ?? [], to?.publication ?? []].flat()))]
-    const fields = 'pulp_href,repository_version'
-    for (let at = 0; at < hrefs.length; at += hrefsAtATime) {
-      const query = { pulp_href__in: hrefs.slice(at, at + hrefsAtATime), fields }
-      for await (const { pulp_href, repository_version } of api.list<Publication>(`publications/${apiPaths[format]}`, query))
-        versions.set(pulp_href, repository_version)
-    }
+    const hrefs = own.flatMap(({ from, to }) => [from?.publication ?? [], to?.publication ?? []].flat())
+    for (const [href, version] of await findPublished(api, format, hrefs)) versions.set(href, version)
   }
   return versions
 }
