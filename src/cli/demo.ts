@@ -41,10 +41,13 @@ export const demo = command({
       const standing = await runNights(api, train, upstream, credentials, io)
       io.out.write(invitation(api, standing, credentials, config))
       if (!io.signal.aborted) await once(io.signal, 'abort')
-      io.out.write('\nStopped. "npm start" continues where this left off.\n')
+    } catch (error) {
+      // Ctrl-C may come at any moment: what was done stays, and the next start does the rest.
+      if (!io.signal.aborted) throw error
     } finally {
       await server.close()
     }
+    io.out.write('\nStopped. "npm start" continues where this left off.\n')
     return 0
   },
 })

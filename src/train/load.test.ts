@@ -121,7 +121,7 @@ const wrong: readonly (readonly [what: string, text: string, message: RegExp])[]
   [
     'the same key twice',
     `${head}  a: { rpm: "http://x/", path: a }\n  a: { rpm: "http://x/", path: b }`,
-    /^train\.yaml:4: Map keys must be unique/,
+    /^train\.yaml:4: a is there twice\.$/,
   ],
   [
     'a value of the wrong type',

@@ -26,7 +26,7 @@ function files(each: Readonly<Record<string, string>>): Map<string, Buffer> {
   )
 }
 
-test('a diff tells packages, files, advisories and images that come, go and change', { timeout: 120_000 }, async (t) => {
+test('a diff tells packages, files, advisories and images that come, go and change', { timeout: 240_000 }, async (t) => {
   const server = await startServer(t)
   const kept = [{ name: 'kept' }, { name: 'kernel', version: '5.9' }]
   const base = await serveFiles(

@@ -9,7 +9,7 @@ import { temporaryDirectory } from './run.ts'
 import { adminPassword, getContent, startServer } from './server.ts'
 import { serveFiles } from './upstream.ts'
 
-test('old snapshots that nobody needs are deleted, and all others stay as they are', { timeout: 120_000 }, async (t) => {
+test('old snapshots that nobody needs are deleted, and all others stay as they are', { timeout: 240_000 }, async (t) => {
   const server = await startServer(t)
   const base = await serveFiles(t, new Map())
   const config = join(await temporaryDirectory(t), 'train.yaml')
