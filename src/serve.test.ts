@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,6 +55,16 @@ async function send(url: string, bytes: string): Promise<string> {
   for await (const chunk of socket) answer += chunk
   return answer
 }
+
+test('nobody else reads the data directory, nor a database that lies elsewhere', async (t) => {
+  const parent = await directory(t)
+  const [data, database] = [join(parent, 'data'), join(parent, 'elsewhere.db')]
+  // It was everybody's to read before.
+  await writeFile(database, '', { mode: 0o644 })
+  await start(t, { data, database })
+  const modes = await Promise.all([data, database, `${database}-wal`].map(async (path) => (await stat(path)).mode & 0o777))
+  assert.deepEqual(modes, [0o700, 0o600, 0o600])
+})
 
 test('it answers /livez, counts what it does in /metrics, and names each request', async (t) => {
   const { url, ctx } = await start(t)

@@ -1,3 +1,4 @@
+import { chmod, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sql } from 'kysely'
 import type { Logger } from 'pino'
@@ -39,7 +40,9 @@ const defaultChecksums = ['sha1', 'sha224', 'sha256', 'sha384', 'sha512']
 /** Opens all that the verbs need. Disposing it closes the database. */
 export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> {
   await makeTree(opening.data)
-  const db = await openDatabase(opening.database ?? join(opening.data, 'signalbox.db'))
+  const where = opening.database ?? join(opening.data, 'signalbox.db')
+  await makePrivate(where)
+  const db = await openDatabase(where)
   const blobs = await openFsBlobs(
     join(opening.data, 'blobs'),
     opening.reserve === undefined ? usualReserve : parseReserve(opening.reserve),
@@ -64,6 +67,14 @@ export async function openCtx(opening: Opening): Promise<Ctx & AsyncDisposable> 
     [Symbol.asyncDispose]: () => db.destroy(),
   }
   return opening.runner ? Object.assign(ctx, { tasks: opening.runner(ctx) }) : ctx
+}
+
+/** A database file holds credentials of upstreams and the keys of tokens. SQLite gives the files beside it the same mode. */
+async function makePrivate(where: string): Promise<void> {
+  if (where === ':memory:' || where.startsWith('postgres')) return
+  const file = await open(where, 'a', 0o600)
+  await file.close()
+  await chmod(where, 0o600)
 }
 
 export function newChangeCounter(): SharedArrayBuffer {

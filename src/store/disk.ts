@@ -57,7 +57,8 @@ export async function writeDurably(path: string, text: string, mode: number): Pr
 
 /** Makes a directory and those above it that are missing, so that all of them survive a power cut. */
 export async function makeTree(directory: string): Promise<void> {
-  const first = await translated(mkdir(directory, { recursive: true }))
+  // What is in them is nobody else's to read; one that was there keeps the mode that somebody gave it.
+  const first = await translated(mkdir(directory, { recursive: true, mode: 0o700 }))
   if (!first) return
   for (let made = resolve(directory); ; made = dirname(made)) {
     await syncDirectory(dirname(made))

@@ -568,6 +568,16 @@ forEachDatabase((engine, open) => {
         .status,
       401,
     )
+    // Nor when it does not say from where, though its owner may read it; one for both does, and so does what is public.
+    const unnamed = async (token: string, digest = layer) =>
+      (await registry.send('POST', `/v2/team/private/blobs/uploads/?mount=${digest}`, { token })).status
+    assert.equal(await unnamed(narrow), 202)
+    const both = await stage.token('admin', 'repository:team/private:pull,push', 'repository:rival/private:pull')
+    assert.equal(await unnamed(both), 201)
+    const fresh = makeImage()
+    await pushImage(registry, 'team/public', fresh)
+    assert.equal(await unnamed(narrow, layerOf(fresh)), 201)
+    await registry.send('DELETE', `/v2/team/private/blobs/${layer}`)
     // Another one pushes the same bytes: that gives them nothing of the first, and the first nothing of them.
     expectStatus(await pushBlob(registry, 'team/private', secret.blobs.get(layer)!, { as: 'ns-owner' }), 201)
     assert.equal((await registry.send('GET', `/v2/team/private/blobs/${layer}`, { as: 'rival' })).status, 404)

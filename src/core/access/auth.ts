@@ -36,7 +36,7 @@ interface Memory {
   readonly verified: Map<string, Verified>
   /** Checks under way, so that requests which come together cost one hash. */
   readonly pending: Map<string, Promise<User | undefined>>
-  /** When the last attempts failed (or are still being checked), by address and username. */
+  /** When the last attempts failed (or are still being checked), by digest of address and username. */
   readonly attempts: Map<string, number[]>
   readonly rights: Map<number, Rights>
   /** Ids of roles that carry a permission, as of `change`. */
@@ -248,7 +248,7 @@ async function checkPassword(
   stored: string | undefined,
   address: string,
 ): Promise<boolean> {
-  const who = `${address} ${username}`
+  const who = digestOf(memory, `${address} ${username}`)
   const at = performance.now()
   const attempts = (memory.attempts.get(who) ?? []).filter((time) => time > at - attemptsIn)
   if (attempts.length >= attemptsAtMost)

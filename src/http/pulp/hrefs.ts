@@ -177,11 +177,14 @@ function decode(segment: string): string {
   }
 }
 
+/** What is no table of its own is selected from under its name. */
+const sourceOf = ({ table, from }: Resource) => (from ? from.as(table) : table)
+
 async function findRow(db: Db, resource: Resource, key: string, parentKey: string | undefined, byPrn: boolean) {
   const column = byPrn && resource.key === 'number' ? 'uuid' : (resource.key ?? 'uuid')
   if (!isKey(column, key)) return undefined
   let query = db
-    .selectFrom(resource.table as keyof Schema)
+    .selectFrom(sourceOf(resource) as keyof Schema)
     .selectAll()
     .where(column as never, '=', (column === 'uuid' ? key : Number(key)) as never)
   if (resource.type && resource.kind !== 'version') query = query.where('type' as never, '=', resource.type as never)

@@ -42,7 +42,7 @@ export const login: readonly Endpoint[] = [
       if (before) await endSession(call.ctx.db, before)
       const token = await openSession(call.ctx.db, call.user!)
       const body = showUser(call)
-      const cookies = beginCookies(token, call.origin.startsWith('https:'))
+      const cookies = beginCookies(token, (call.ctx.config.origin ?? call.origin).startsWith('https:'))
       return { status: 201, body, headers: { Location: body.pulp_href, ...ofCookies(cookies) } }
     },
   },

@@ -32,7 +32,18 @@ const fields: Fields = {
 }
 
 /** What a role can be held on. */
-const objects = ['repository', 'remote', 'publication', 'distribution', 'guard', 'upload', 'task', 'user_group', 'domain']
+const objects = [
+  'repository',
+  'remote',
+  'publication',
+  'distribution',
+  'guard',
+  'upload',
+  'task',
+  'user_group',
+  'domain',
+  'namespace',
+]
 
 const filters: Filters = {
   ...lookups('role', 'role.name', 'text', ['exact', 'in', 'contains', 'icontains', 'startswith']),

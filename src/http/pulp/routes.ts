@@ -5,6 +5,7 @@ import { authenticate, isAllowed, refusalOf } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import { prnOf } from '../../core/names.ts'
 import { Failure } from '../../lib/failure.ts'
+import { pathOf } from '../../lib/log.ts'
 import { pulpBody, statusOf } from '../failures.ts'
 import { readBody, releaseBody, UnsupportedMedia } from './body.ts'
 import { isKey } from './hrefs.ts'
@@ -183,7 +184,7 @@ function answerError(ctx: Ctx, error: unknown, request: FastifyRequest, reply: F
   if (error instanceof UnsupportedMedia) return send(reply, { status: 415, body: { detail: error.message } })
   if (error instanceof BrokenBody) return send(reply, { status: 400, body: { detail: error.message } })
   if (error instanceof Failure) return send(reply, { status: statusOf[error.code], body: pulpBody(error) })
-  ctx.log.error({ err: error, request: correlationId(request), url: request.url }, 'request failed')
+  ctx.log.error({ err: error, request: correlationId(request), path: pathOf(request.url) }, 'request failed')
   return send(reply, { status: 500, body: errorPage, headers: { 'Content-Type': 'text/html; charset=utf-8' } })
 }
 

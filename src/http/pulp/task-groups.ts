@@ -62,8 +62,8 @@ export const taskGroups: Resource<'task_group'> = {
       answers: { 200: groupAnswer, 409: groupAnswer },
       allow: 'authenticated',
       async run(call) {
-        checkCancel(call)
         await permitAll(call)
+        checkCancel(call)
         await cancelTaskGroup(call.ctx, call.row.id)
         const body = await showRow(call, taskGroups, call.row)
         const left = (body['tasks'] as { state: string }[]).some(({ state }) => state === 'running' || state === 'waiting')

@@ -1,12 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
 import type { OnDemand } from '../../core/serving/on-demand.ts'
 import type { Stock } from '../content/files.ts'
 import { type Action, type Caller, covers } from './callers.ts'
 import { OciFailure } from './failures.ts'
 import type { ManifestBodies } from './manifests.ts'
-import { beginPlace, findNamespaceOf, type Place, type Places } from './places.ts'
+import { beginPlace, type Place, type Places } from './places.ts'
 import { mayBegin, mayPull, mayPush, pushType } from './rights.ts'
 import { isName } from './target.ts'
 import type { Pulls } from './pull-through.ts'
@@ -50,7 +49,7 @@ export async function findReadable(
 ): Promise<Place | undefined> {
   if (!covers(caller, name, 'pull')) return undefined
   const place = await places.find(name)
-  return place && (await mayPull(ctx, caller.user, place)) ? place : undefined
+  return (await mayPull(ctx, caller.user, place ?? places.absence(name))) ? place : undefined
 }
 
 /** A place that is there and whose repository takes what clients push. Throws OciFailure NAME_UNKNOWN where they might begin one. */
@@ -82,16 +81,17 @@ async function findWritable(
   if (!user) throw new OciFailure('UNAUTHORIZED', `Log in to ${action} here.`)
   requireScope(caller, name, action)
   const place = await places.find(name)
+  const isPusher = await mayPush(ctx, user, place ?? places.absence(name))
   if (place) {
-    await requirePush(ctx, user, place)
+    if (!isPusher) throw denied(name)
+    requireTarget(place)
     return place
   }
-  if (!(await mayBegin(ctx, user, name, await findNamespaceOf(ctx.db, name)))) throw denied(name)
+  if (!(await mayBegin(ctx, user, name, places.absence(name)))) throw denied(name)
   return undefined
 }
 
-async function requirePush(ctx: Ctx, user: User, place: Place): Promise<void> {
-  if (!(await mayPush(ctx, user, place))) throw denied(place.name)
+function requireTarget(place: Place): void {
   if (place.repository.type !== pushType || place.isPinned)
     throw new OciFailure('DENIED', `${place.name} cannot be pushed to: what it serves is synced, copied or promoted.`)
 }

@@ -1,12 +1,12 @@
 import { sql } from 'kysely'
 import type { User } from '../../core/access/auth.ts'
 import type { Ctx } from '../../core/ctx.ts'
-import { findNamespace, namespaceIn } from '../../core/access/namespaces.ts'
+import { namespaceIn } from '../../core/access/namespaces.ts'
 import { insertResource, isNameTaken } from '../../core/resources.ts'
 import { hasCode } from '../../lib/failure.ts'
-import { type Db, transact, type Tx } from '../../store/database.ts'
+import { transact, type Tx } from '../../store/database.ts'
 import { OciFailure } from './failures.ts'
-import { containerType, type Guarded, guardedOf, namespaceType, pushType } from './rights.ts'
+import { containerType, type Guarded, guardedOf, namespacePrnOf, namespaceType, pushType } from './rights.ts'
 import type { Held } from './manifests.ts'
 import type { HeldBlob } from './blobs.ts'
 
@@ -33,6 +33,8 @@ export interface Contents {
 export interface Places {
   /** The place with this name; undefined also when its distribution serves nothing. */
   find(name: string): Promise<Place | undefined>
+  /** What stands where no place is, as of the last look: private, and nobody has a role on it. Rights are asked of it as of a place, which takes as long. */
+  absence(name: string): Guarded
   /** As find, from memory alone. Undefined also when it would have to look. */
   recall(name: string): Place | undefined
 }
@@ -43,6 +45,7 @@ const mostVersions = 5_000
 /** Finds places, and remembers them while ctx.changes does not move. */
 export function openPlaces(ctx: Ctx): Places {
   let places = new Map<string, Place>()
+  let absences = new Map<string, Guarded>()
   let seen = ctx.changes.current()
   const versions = new Map<string, Contents>()
 
@@ -50,8 +53,11 @@ export function openPlaces(ctx: Ctx): Places {
     const change = ctx.changes.current()
     if (change !== seen || places.size > mostPlaces) {
       places = new Map()
+      absences = new Map()
       seen = change
     }
+    // Anybody can ask for names that are not there.
+    if (absences.size > mostPlaces) absences = new Map()
     return places
   }
 
@@ -66,12 +72,16 @@ export function openPlaces(ctx: Ctx): Places {
 
   return {
     recall: (name) => memory().get(name),
+    absence: (name) => absences.get(name) ?? absent(name, undefined),
     async find(name) {
       const known = memory()
       const remembered = known.get(name)
-      if (remembered) return remembered
+      if (remembered || absences.has(name)) return remembered
       const found = await readPlace(ctx, name)
-      if (!found) return undefined
+      if (!('version' in found)) {
+        if (known === memory()) absences.set(name, found)
+        return undefined
+      }
       const { repository_id, number } = found.version
       const place = { ...found, contents: contentsOf(repository_id, number) }
       // What was looked up meanwhile may be of before a change.
@@ -87,14 +97,19 @@ export function rememberIn<V>(map: Map<string, V>, key: string, value: V): void 
   map.set(key, value)
 }
 
-async function readPlace(
-  { db, formats }: Pick<Ctx, 'db' | 'formats'>,
-  name: string,
-): Promise<Omit<Place, 'contents'> | undefined> {
+function absent(name: string, namespacePrn: string | undefined): Guarded {
+  return { prn: `absent ${name}`, namespacePrn, isPrivate: true }
+}
+
+/** Looks for what is there and for what is not in the same way. */
+async function readPlace({ db, formats }: Pick<Ctx, 'db' | 'formats'>, name: string): Promise<Omit<Place, 'contents'> | Guarded> {
   const row = await db
-    .selectFrom('distribution')
+    .selectFrom(sql<{ name: string }>`(select cast(${name} as text) as name)`.as('asked'))
+    .leftJoin('distribution', (join) =>
+      join.onRef('distribution.base_path', '=', 'asked.name').on('distribution.type', '=', containerType),
+    )
     .leftJoin('version as pinned', 'pinned.id', 'distribution.version_id')
-    .innerJoin('repository', (join) =>
+    .leftJoin('repository', (join) =>
       join.on('repository.id', '=', ({ fn }) => fn.coalesce('distribution.repository_id', 'pinned.repository_id')),
     )
     .leftJoin('namespace', (join) => join.on('namespace.type', '=', namespaceType).on('namespace.name', '=', namespaceIn(name)))
@@ -107,24 +122,20 @@ async function readPlace(
         .coalesce('pinned.number', sql<number>`(select max(number) from version where version.repository_id = repository.id)`)
         .as('number'),
     )
-    .where('distribution.base_path', '=', name)
-    .where('distribution.type', '=', containerType)
-    .executeTakeFirst()
-  if (!row || row.number === null) return undefined
-  const { id, type, repositorySettings, namespaceUuid, remoteId, makerUuid } = row
+    .executeTakeFirstOrThrow()
+  const { id, uuid, type, settings, repositorySettings, namespaceUuid, remoteId, makerUuid } = row
+  const namespace = namespaceUuid === null ? undefined : { uuid: namespaceUuid }
+  if (id === null || uuid === null || type === null || settings === null || repositorySettings === null || row.number === null)
+    return absent(name, namespace && namespacePrnOf(formats, namespace))
   const maker = makerUuid === null ? undefined : { uuid: makerUuid }
   return {
     name,
-    ...guardedOf(formats, row, namespaceUuid === null ? undefined : { uuid: namespaceUuid }, maker),
+    ...guardedOf(formats, { uuid, settings }, namespace, maker),
     pulled: maker && remoteId !== null ? { remoteId } : undefined,
     repository: { id, type, settings: JSON.parse(repositorySettings) },
     version: { repository_id: id, number: Number(row.number) },
     isPinned: row.version_id !== null,
   }
-}
-
-export function findNamespaceOf(db: Db, name: string) {
-  return findNamespace(db, namespaceType, namespaceIn(name))
 }
 
 /**

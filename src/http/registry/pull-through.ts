@@ -25,8 +25,10 @@ import { isName, isTag } from './target.ts'
  */
 
 export interface Pulls extends AsyncDisposable {
-  /** Makes the place of this name, if somebody may pull it through and the remote has what they ask for. Says whether it is there now. */
-  begin(caller: Caller, name: string, reference: string): Promise<boolean>
+  /** Makes the place of this name, if there is none, somebody may pull it through and the remote has what they ask for. Says whether it did. */
+  begin(desk: Pick<Desk, 'places'>, caller: Caller, name: string, reference: string): Promise<boolean>
+  /** Whether somebody may pull through a name that is not there yet, as far as rights go. */
+  mayBegin(user: User, name: string): Promise<boolean>
   /** Brings what a place is asked for, unless it is here or was asked for just now. Throws Failure upstream when it is not to be had. */
   refresh(desk: Desk, place: Place, reference: string): Promise<void>
   /** Whether an answer for this may be given without asking the remote. */
@@ -43,17 +45,19 @@ export function openPulls(ctx: Ctx, freshFor = usuallyFresh): Pulls {
   const fetching = openFetching(ctx)
   const asked = new Map<string, number>()
   const isRecent = (key: string) => asked.get(key)! > performance.now() - freshFor
+  const makers = openMakers(ctx)
 
   function note(key: string): void {
     if (asked.size > mostRemembered) asked.clear()
     asked.set(key, performance.now())
   }
 
-  async function begin(caller: Caller, name: string, reference: string): Promise<boolean> {
-    const maker = isName(name) && caller.user ? await findMaker(ctx.db, name) : undefined
+  async function begin({ places }: Pick<Desk, 'places'>, caller: Caller, name: string, reference: string): Promise<boolean> {
+    const maker = isName(name) && caller.user ? nearest(await makers(), name) : undefined
     const key = `${name} ${reference}`
     if (!maker || !covers(caller, name, 'pull') || isRecent(key)) return false
     if (!(await mayPullNew(ctx, caller.user!, guardOf(ctx, maker)))) return false
+    if (await places.find(name)) return false
     const image = name.slice(maker.base_path.length + 1)
     if (!isOffered(maker.remote, image)) return false
     if (!(await hasReference(maker.remote, image, reference))) {
@@ -102,6 +106,10 @@ export function openPulls(ctx: Ctx, freshFor = usuallyFresh): Pulls {
 
   return {
     begin,
+    async mayBegin(user, name) {
+      const maker = isName(name) ? nearest(await makers(), name) : undefined
+      return maker !== undefined && mayPullNew(ctx, user, guardOf(ctx, maker))
+    },
     refresh,
     isFresh: (place, reference) => !place.pulled || isDigest(reference) || isRecent(keyOf(place, reference)),
     [Symbol.asyncDispose]: () => fetching[Symbol.asyncDispose](),
@@ -117,7 +125,8 @@ export async function pullManifest(desk: Desk, exchange: Exchange, name: string,
   const { caller } = exchange
   const place = await findReadable(desk, caller, name)
   if (place?.pulled && caller.user && (await mayPullNew(desk.ctx, caller.user, place))) await bring(desk, place, reference)
-  else if (!place && !(await desk.places.find(name)) && (await desk.pulls.begin(caller, name, reference))) {
+  // Of what is hidden the same is asked as of what is absent.
+  else if (!place && (await desk.pulls.begin(desk, caller, name, reference))) {
     const made = await findReadable(desk, caller, name)
     if (made) await bring(desk, made, reference)
   }
@@ -137,27 +146,35 @@ async function bring(desk: Desk, place: Place, reference: string): Promise<void>
 
 type Maker = Row<'distribution'> & { remote: Row<'remote'> }
 
-/** The pull-through distribution that a name lies below: the nearest. */
-async function findMaker(db: Db, name: string): Promise<Maker | undefined> {
-  const segments = name.split('/')
-  const above = segments.slice(1).map((_, index) => segments.slice(0, index + 1).join('/'))
-  if (above.length === 0) return undefined
-  const rows = await db
-    .selectFrom('distribution')
-    .selectAll()
-    .where('type', '=', pullThroughType)
-    .where('base_path', 'in', above)
-    .execute()
-  const nearest = rows.toSorted((a, b) => b.base_path.length - a.base_path.length)[0]
-  if (!nearest || nearest.remote_id === null) return undefined
-  const remote = await db.selectFrom('remote').selectAll().where('id', '=', nearest.remote_id).executeTakeFirst()
-  return remote && { ...nearest, remote }
+/** The pull-through distributions by base path. There are few, so all of them are remembered while ctx.changes does not move. */
+function openMakers(ctx: Pick<Ctx, 'db' | 'changes'>): () => Promise<ReadonlyMap<string, Maker>> {
+  let known: { change: number; makers: ReadonlyMap<string, Maker> } | undefined
+  return async () => {
+    const change = ctx.changes.current()
+    if (known?.change !== change) known = { change, makers: await readMakers(ctx.db) }
+    return known.makers
+  }
 }
 
-/** Whether somebody may pull through a name that is not there yet, as far as rights go. */
-export async function mayBeginPull(ctx: Ctx, user: User, name: string): Promise<boolean> {
-  const maker = isName(name) ? await findMaker(ctx.db, name) : undefined
-  return maker !== undefined && mayPullNew(ctx, user, guardOf(ctx, maker))
+async function readMakers(db: Db): Promise<ReadonlyMap<string, Maker>> {
+  const rows = await db.selectFrom('distribution').selectAll().where('type', '=', pullThroughType).execute()
+  const ids = rows.flatMap(({ remote_id }) => remote_id ?? [])
+  const remotes = ids.length === 0 ? [] : await db.selectFrom('remote').selectAll().where('id', 'in', ids).execute()
+  return new Map(
+    rows.flatMap((row) => {
+      const remote = remotes.find(({ id }) => id === row.remote_id)
+      return remote ? [[row.base_path, { ...row, remote }]] : []
+    }),
+  )
+}
+
+/** The pull-through distribution that a name lies below: the nearest. */
+function nearest(makers: ReadonlyMap<string, Maker>, name: string): Maker | undefined {
+  for (let end = name.lastIndexOf('/'); makers.size > 0 && end > 0; end = name.lastIndexOf('/', end - 1)) {
+    const maker = makers.get(name.slice(0, end))
+    if (maker) return maker
+  }
+  return undefined
 }
 
 function guardOf({ formats }: Ctx, { uuid, settings }: Maker) {

@@ -42,10 +42,14 @@ export function guardedOf(
 ): Guarded {
   return {
     prn: prnOf(formats, 'distribution', { uuid: distribution.uuid, type: containerType }),
-    namespacePrn: namespace && prnOf(formats, 'namespace', { uuid: namespace.uuid, type: namespaceType }),
+    namespacePrn: namespace && namespacePrnOf(formats, namespace),
     makerPrn: maker && prnOf(formats, 'distribution', { uuid: maker.uuid, type: pullThroughType }),
     isPrivate: JSON.parse(distribution.settings)['private'] === true,
   }
+}
+
+export function namespacePrnOf(formats: Ctx['formats'], { uuid }: { uuid: string }): string {
+  return prnOf(formats, 'namespace', { uuid, type: namespaceType })
 }
 
 export async function mayPull(ctx: Ask, user: User | undefined, guarded: Guarded): Promise<boolean> {
@@ -75,18 +79,13 @@ export async function mayPush(ctx: Ask, user: User, guarded: Guarded): Promise<b
   return isAllowedIn(ctx, user, permissions.push, guarded.prn, guarded.namespacePrn)
 }
 
-/** Whether a user may make a distribution at a path by pushing to it; `namespace` is the one that the path lies in, if it is there. */
-export async function mayBegin(
-  ctx: Ask & Pick<Ctx, 'formats'>,
-  user: User,
-  path: string,
-  namespace: { uuid: string } | undefined,
-): Promise<boolean> {
+/** Whether a user may make a distribution at a path by pushing to it, where there is none. */
+export async function mayBegin(ctx: Ask, user: User, path: string, { namespacePrn }: Guarded): Promise<boolean> {
   if (user.username === namespaceIn(path)) return true
-  if (!namespace) return isAllowed(ctx, user, permissions.addNamespace)
-  const prn = prnOf(ctx.formats, 'namespace', { uuid: namespace.uuid, type: namespaceType })
+  if (namespacePrn === undefined) return isAllowed(ctx, user, permissions.addNamespace)
   return (
-    (await isAllowedIn(ctx, user, permissions.add, undefined, prn)) && isAllowedIn(ctx, user, permissions.push, undefined, prn)
+    (await isAllowedIn(ctx, user, permissions.add, undefined, namespacePrn)) &&
+    isAllowedIn(ctx, user, permissions.push, undefined, namespacePrn)
   )
 }
 

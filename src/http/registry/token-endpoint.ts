@@ -4,8 +4,8 @@ import type { Ctx } from '../../core/ctx.ts'
 import { Failure } from '../../lib/failure.ts'
 import { sendJson } from './desk.ts'
 import { ociBody, OciFailure } from './failures.ts'
-import { findNamespaceOf, type Places } from './places.ts'
-import { mayBeginPull } from './pull-through.ts'
+import type { Places } from './places.ts'
+import type { Pulls } from './pull-through.ts'
 import { mayBegin, mayPull, mayPush } from './rights.ts'
 import type { Access, Tokens } from './tokens.ts'
 import { tokenLife } from './token-keys.ts'
@@ -18,6 +18,7 @@ import { tokenLife } from './token-keys.ts'
 export interface TokenDesk {
   ctx: Ctx
   places: Places
+  pulls: Pick<Pulls, 'mayBegin'>
   tokens: Tokens
   service: string
 }
@@ -98,7 +99,7 @@ async function grant(desk: TokenDesk, user: User | undefined, scopes: readonly s
 }
 
 async function grantOne(
-  { ctx, places }: TokenDesk,
+  { ctx, places, pulls }: TokenDesk,
   user: User | undefined,
   type: string,
   name: string,
@@ -108,12 +109,13 @@ async function grantOne(
   if (type !== 'repository') return []
   const asks = (...some: string[]) => actions.has('*') || some.some((each) => actions.has(each))
   const place = await places.find(name)
-  const writes =
-    user !== undefined &&
-    asks('push', 'delete') &&
-    (place ? await mayPush(ctx, user, place) : await mayBegin(ctx, user, name, await findNamespaceOf(ctx.db, name)))
+  // The same is asked of what is absent as of what is hidden.
+  const guarded = place ?? places.absence(name)
+  const isPusher = user !== undefined && asks('push', 'delete') && (await mayPush(ctx, user, guarded))
+  const isPuller = asks('pull') && (await mayPull(ctx, user, guarded))
+  const writes = place ? isPusher : user !== undefined && asks('push', 'delete') && (await mayBegin(ctx, user, name, guarded))
   // Whoever may push to what is not there yet reads back what they push.
-  const begins = async () => user !== undefined && (user.isSuperuser || (await mayBeginPull(ctx, user, name)))
-  const reads = asks('pull') && (place ? await mayPull(ctx, user, place) : writes || (await begins()))
+  const begins = async () => user !== undefined && (user.isSuperuser || (await pulls.mayBegin(user, name)))
+  const reads = place ? isPuller : asks('pull') && (writes || (await begins()))
   return [...(reads || writes ? ['pull'] : []), ...(writes ? ['push', ...(asks('delete') ? ['delete'] : [])] : [])]
 }

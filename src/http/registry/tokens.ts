@@ -49,6 +49,8 @@ interface Known {
 }
 
 const remembered = 20_000
+/** Characters. Whoever asks for many scopes has a long token, and anybody may: those are read anew each time. */
+const longestRemembered = 4096
 
 export function openTokens(ctx: Pick<Ctx, 'db' | 'changes'>, service: string): Tokens {
   const keys = openTokenKeys(ctx.db)
@@ -114,7 +116,7 @@ export function openTokens(ctx: Pick<Ctx, 'db' | 'changes'>, service: string): T
       known.delete(token)
       if (!claims || !found) return undefined
       const bearer = { user: found.user, access: claims.access }
-      known.set(token, { claims, bearer, change })
+      if (token.length <= longestRemembered) known.set(token, { claims, bearer, change })
       if (known.size > remembered) known.delete(known.keys().next().value!)
       return bearer
     },

@@ -173,10 +173,7 @@ function hasBody({ req }: Exchange): boolean {
   return req.headers['transfer-encoding'] !== undefined || Number(req.headers['content-length'] ?? 0) > 0
 }
 
-/**
- * Lets a repository hold a blob that the caller may read elsewhere. A token must be for both; but where nobody names the other, there is no
- * telling which tokens could be asked for, and what their user may read counts.
- */
+/** Lets a repository hold a blob that the caller may read elsewhere. A token must be for both, whether or not the other is named. */
 async function mountBlob({ ctx, places, leased }: Desk, exchange: Exchange, place: Place, digest: string): Promise<boolean> {
   const from = exchange.query.get('from')
   if (from !== null) requireAsked(exchange.caller, from)
