@@ -64,6 +64,9 @@ forEachDatabase((engine, open) => {
         pulp_labels: ['Expected a dictionary of items but got type "str".'],
       },
     )
+    const defaults = { module: 'm', stream: 's', snippet: 'x', profiles: null }
+    const { body } = await call('POST', 'content/rpm/modulemd_defaults/', defaults)
+    assert.deepEqual(body, { profiles: ['This field may not be null.'] })
     await refused({ name: 'x', remote: 'nonsense' }, { remote: ['Invalid hyperlink - No URL match.'] })
     await refused(
       { name: 'x', remote: `/pulp/api/v3/repositories/file/file/${absent}/` },

@@ -60,7 +60,7 @@ const problem = (message: string) => invalid([message])
 /** One value of a body or of an array in it; `name` is that of the body's field. */
 async function checkValue(call: Call, name: string, field: Field, value: unknown): Promise<unknown> {
   if (value === null || (value === '' && field.type === 'href')) {
-    if (field.nullable || field.type === 'any') return null
+    if (field.nullable || (field.type === 'any' && !field.required)) return null
     throw problem('This field may not be null.')
   }
   switch (field.type) {

@@ -20,7 +20,7 @@ export function fromDocument(document: Document): Group[] {
         ...Object.entries(keys).flatMap(([path, key]) => filters(document, { path, key, ...ofVersion })),
       ],
     })),
-    { name: 'wrong bodies', steps: [...objects, ...wrongBodies(document)] },
+    ...wrongBodies(document),
   ]
 }
 
@@ -227,7 +227,9 @@ function filters(document: Document, { path, mine, key, sorted = false, values =
   const ask = (query: string, isRandom = sorted) => get(`${path}?${mine}&fields=${key}&${query}`, { sorted: isRandom })
   const all = (value: string) => ask(names.map((name) => `${name}=${value}`).join('&'))
   return [
-    get(`${path}?${mine}&limit=1${sorted ? '' : `&ordering=${orders.includes(key) ? key : ''}`}`, {
+    // In no order, the first is the one that both servers take for it.
+    get(sorted ? `${path}?${mine}` : `${path}?${mine}&limit=1&ordering=${orders.includes(key) ? key : ''}`, {
+      sorted,
       save: Object.fromEntries(fields.map((field) => [`its_${field}`, `results.0.${field}`])),
       only: ['count'],
     }),
@@ -312,12 +314,15 @@ const wrong: readonly unknown[] = [
 const spared =
   /^\/pulp\/api\/v3\/(login|repair|orphans|tasks\/purge|repositories\/reclaim_space)|commit\/$|_version_href|^\{upload_href\}$/
 
-/** Every request that changes something, with each of the wrong values in all of its fields at once. */
-function wrongBodies(document: Document): Step[] {
-  const steps: Step[] = []
+/** Every request that changes something, with each of the wrong values in all of its fields at once: a group for each collection or thing. */
+function wrongBodies(document: Document): Group[] {
+  const groups = new Map<string, Step[]>()
   for (const [path, operations] of Object.entries<Document>(document['paths'])) {
     const [, href] = /^\{(\w+)\}/.exec(path) ?? []
-    if (spared.test(path) || (href && !objects.some(({ save }) => save && href in save))) continue
+    const object = objects.find(({ save }) => save && href !== undefined && href in save)
+    if (spared.test(path) || (href && !object)) continue
+    const of = href ?? path
+    const steps = groups.get(of) ?? (object ? [object] : [])
     for (const [method, { requestBody }] of Object.entries<Document>(operations)) {
       const schema = requestBody && Object.values<Document>(requestBody.content)[0]?.['schema']
       if (!schema?.$ref) continue
@@ -326,6 +331,7 @@ function wrongBodies(document: Document): Step[] {
       for (const value of wrong)
         steps.push({ ask, json: { bogus: 1, ...Object.fromEntries(fields.map((field) => [field, value])) } })
     }
+    if (steps.length > 1) groups.set(of, steps)
   }
-  return steps
+  return [...groups].map(([of, steps]) => ({ name: `wrong bodies for ${of}`, steps }))
 }
