@@ -222,10 +222,10 @@ async function live({ fileSystem, cuts, control, name, isOver }: Life, figures: 
         const what = `${fileSystem}, disk ${name}, cut ${cut}`
         gone = (await disk.on()).gone
         if (isEarly) disk.cut(randomInt(80))
+        const checking = checkWhole(what)
         try {
-          assert.deepEqual((await checkData(data)).faults, [], what)
-          await server.start()
-          await checkAll(server, clients, what)
+          // On a disk that is gone some of it would wait for ever.
+          await Promise.race([checking, rejectWhen(gone)])
           break
         } catch (error) {
           const isGone = await Promise.race([gone.then(() => true), sleep(isEarly ? 3000 : 0, false)])
@@ -236,6 +236,7 @@ async function live({ fileSystem, cuts, control, name, isOver }: Life, figures: 
           }
           figures.early++
           await turnOff()
+          await checking.catch(() => {})
         }
       }
       if (cut === cuts || isOver()) break
@@ -243,6 +244,12 @@ async function live({ fileSystem, cuts, control, name, isOver }: Life, figures: 
     const { counts, artifacts, pusher } = clients
     for (const [what, count] of Object.entries({ ...pusher.counts(), artifacts: artifacts.size, ...counts }))
       figures.acknowledged[what] = (figures.acknowledged[what] ?? 0) + count
+
+    async function checkWhole(what: string): Promise<void> {
+      assert.deepEqual((await checkData(data)).faults, [], what)
+      await server.start()
+      await checkAll(server, clients, what)
+    }
 
     async function turnOff(): Promise<void> {
       disk.cut()
@@ -261,6 +268,15 @@ async function live({ fileSystem, cuts, control, name, isOver }: Life, figures: 
     await disk.stop()
     await rm(directory, { recursive: true, force: true })
   }
+}
+
+function rejectWhen(gone: Promise<unknown>): Promise<never> {
+  const rejected = gone.then(() => {
+    throw new Error('The power is gone.')
+  })
+  // It may be gone when nobody waits for it any more.
+  rejected.catch(() => {})
+  return rejected
 }
 
 async function prepare({ api, url }: TestServer, upstream: Served): Promise<Clients> {
