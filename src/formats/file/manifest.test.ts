@@ -31,3 +31,11 @@ for (const [what, line] of [
 test('a manifest that names a path twice is refused', () => {
   assert.throws(() => parseManifest(`a,${digest},1\na,${'b'.repeat(64)},1\n`), /names a twice, again in line 2/)
 })
+
+test('a long line that is none is refused at once', () => {
+  const from = process.cpuUsage()
+  for (const line of [`a${' '.repeat(200_000)}b`, ','.repeat(200_000), ` ,${' '.repeat(200_000)}`])
+    assert.throws(() => parseManifest(line), { code: 'integrity' })
+  const { user } = process.cpuUsage(from)
+  assert.ok(user < 1_000_000, `${user} µs`)
+})

@@ -14,17 +14,19 @@ export function parseManifest(text: string): Entry[] {
   return text.split('\n').flatMap((line, index) => {
     const content = line.trim()
     if (content === '' || content.startsWith('#')) return []
-    // A path may hold commas: the last two are the ones that count.
-    const match = /^(.+?)\s*,\s*([0-9a-fA-F]{64})\s*,\s*(\d{1,15})$/.exec(content)
-    if (!match)
+    // A path may hold commas: the last two are the ones that count. They are looked for, because an expression would try every space of a line.
+    const last = content.lastIndexOf(',')
+    const before = content.lastIndexOf(',', last - 1)
+    const [name, digest, size] = [content.slice(0, Math.max(before, 0)), content.slice(before + 1, last), content.slice(last + 1)]
+    if (before < 1 || !/^[0-9a-fA-F]{64}$/.test(digest.trim()) || !/^\d{1,15}$/.test(size.trim()))
       throw new Failure(
         'integrity',
         `Line ${index + 1} of the manifest is not "<relative path>,<sha256>,<size>": ${content.slice(0, 100)}`,
       )
-    const path = checkPath(match[1]!)
+    const path = checkPath(name.trimEnd())
     if (paths.has(path)) throw new Failure('integrity', `The manifest names ${path} twice, again in line ${index + 1}.`)
     paths.add(path)
-    return [{ path, sha256: match[2]!.toLowerCase(), size: Number(match[3]) }]
+    return [{ path, sha256: digest.trim().toLowerCase(), size: Number(size) }]
   })
 }
 

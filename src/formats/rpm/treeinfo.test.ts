@@ -209,3 +209,10 @@ test('an upstream without a tree has none; one that fails is not taken for that'
     /broken/,
   )
 })
+
+test('a long line of spaces is read at once', () => {
+  const from = process.cpuUsage()
+  parseTreeinfo(Buffer.from(`${treeinfo}\na${' '.repeat(200_000)}=${' '.repeat(200_000)}x${' '.repeat(200_000)}y\n`))
+  const { user } = process.cpuUsage(from)
+  assert.ok(user < 1_000_000, `${user} µs`)
+})

@@ -60,11 +60,13 @@ function parseIni(text: string): Sections {
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (/^\s*([#;].*)?$/.test(line)) continue
     const name = /^\[(.+)\]\s*$/.exec(line)?.[1]
-    const option = /^\s*([^=:\s][^=:]*?)\s*[=:]\s*(.*?)\s*$/.exec(line)
+    // Looked for and trimmed, because an expression would try every space of a line.
+    const mark = line.search(/[=:]/)
+    const [option, value] = [line.slice(0, Math.max(mark, 0)).trim(), line.slice(mark + 1).trim()]
     if (name !== undefined) {
       section = sections.get(name) ?? new Map()
       sections.set(name, section)
-    } else if (section && option) section.set(option[1]!, option[2]!)
+    } else if (section && option !== '') section.set(option, value)
     else
       throw new Failure(
         'integrity',

@@ -2,7 +2,6 @@ import { sql, type SqlBool } from 'kysely'
 import { isAllowed } from '../../core/access/auth.ts'
 import { prnOf } from '../../core/names.ts'
 import { cancelTaskGroup } from '../../core/tasks/tasks.ts'
-import { Failure } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
 import type { Db } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
@@ -60,9 +59,9 @@ export const taskGroups: Resource<'task_group'> = {
       summary: 'Cancel a task group',
       body: cancelBody,
       answers: { 200: groupAnswer, 409: groupAnswer },
-      allow: 'authenticated',
+      // Whoever cancels a group must be allowed to cancel each of its tasks.
+      allow: { other: { conditions: ['has_model_or_domain_or_obj_perms:core.change_task'], holds: mayCancelAll } },
       async run(call) {
-        await permitAll(call)
         checkCancel(call)
         await cancelTaskGroup(call.ctx, call.row.id)
         const body = await showRow(call, taskGroups, call.row)
@@ -73,13 +72,11 @@ export const taskGroups: Resource<'task_group'> = {
   ],
 }
 
-/** Whoever cancels a group must be allowed to cancel each of its tasks. */
-async function permitAll(call: Call): Promise<void> {
-  if (call.user!.isSuperuser) return
-  const rows = await call.ctx.db.selectFrom('task').select('uuid').where('group_id', '=', call.row.id).execute()
-  for (const { uuid } of rows)
-    if (!(await isAllowed(call.ctx, call.user!, 'core.change_task', prnOf(call.ctx.formats, 'task', { uuid }))))
-      throw new Failure('denied', 'You do not have permission to perform this action.')
+async function mayCancelAll({ ctx, user, row }: Call): Promise<boolean> {
+  const tasksOf = await ctx.db.selectFrom('task').select('uuid').where('group_id', '=', row.id).execute()
+  for (const { uuid } of tasksOf)
+    if (!(await isAllowed(ctx, user!, 'core.change_task', prnOf(ctx.formats, 'task', { uuid })))) return false
+  return true
 }
 
 async function showGroups(call: Call, rows: readonly Row<'task_group'>[]) {
