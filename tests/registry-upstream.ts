@@ -51,6 +51,9 @@ export interface TestRegistry {
   isPublic: boolean
   whim: Whim | undefined
   tokens: string[]
+  /** Signatures beside manifests, by digest: at `/sigstore/` and, where it says so, by the extension of the API. */
+  signatures: Map<string, Buffer[]>
+  supportsSignatures: boolean
   image(name: string): Image
   addBlob(name: string, bytes: Buffer | string, mediaType?: string): TestDescriptor
   /** Stores a manifest, and gives it a tag. */
@@ -83,6 +86,8 @@ export async function startRegistry(t: TestContext): Promise<TestRegistry> {
     isPublic: false,
     whim: undefined,
     tokens: [],
+    signatures: new Map(),
+    supportsSignatures: false,
     image(name) {
       const image = registry.images.get(name) ?? { tags: new Map(), manifests: new Map(), blobs: new Map() }
       registry.images.set(name, image)
@@ -143,6 +148,18 @@ async function answer(registry: TestRegistry, request: IncomingMessage, response
   registry.authorizations.push(request.headers.authorization)
   if (await registry.whim?.(request, response, pathname)) return
   if (pathname === '/token') return giveToken(registry, request, response, searchParams)
+  if (registry.supportsSignatures) response.setHeader('X-Registry-Supports-Signatures', '1')
+  const stored = /^\/sigstore\/.+@(sha256)=(\w+)\/signature-(\d+)$/.exec(pathname)
+  const signature = stored && registry.signatures.get(`${stored[1]}:${stored[2]}`)?.[Number(stored[3]) - 1]
+  if (signature) return void response.writeHead(200).end(signature)
+  const extended = /^\/extensions\/v2\/(.+)\/signatures\/(.+)$/.exec(pathname)
+  if (extended && registry.supportsSignatures) {
+    if (!isAllowed(registry, request, extended[1]!)) return challenge(registry, response, extended[1]!)
+    const signatures = (registry.signatures.get(extended[2]!) ?? []).map((each, at) => {
+      return { schemaVersion: 2, type: 'atomic', name: `${extended[2]}@${at}`, content: each.toString('base64') }
+    })
+    return void response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ signatures }))
+  }
   const match = /^\/v2\/(.+)\/(tags|manifests|blobs|referrers)\/(.+)$/.exec(pathname)
   if (!match) return void response.writeHead(404).end()
   const [, name = '', kind, reference = ''] = match

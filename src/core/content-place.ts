@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely'
 import { textRows } from '../store/bulk.ts'
 import { type Db, jsonText } from '../store/database.ts'
 import type { Row } from '../store/schema.ts'
+import { unitsById } from './content.ts'
 import type { ContentPlace } from './format.ts'
 
 /** A version of a repository, for a format to look for units in. */
@@ -27,6 +28,7 @@ export function viewPlace(
           )}`.execute(db)
       return rows.map(({ id }) => Number(id))
     },
+    read: (ids) => unitsById(db, ids),
   }
 }
 

@@ -121,20 +121,20 @@ export async function heldUnits(
   repositoryId: number,
   type: string,
   keys: readonly string[],
-): Promise<({ id: number; meta: Record<string, any>; about: readonly string[] } | undefined)[]> {
+): Promise<({ id: number; meta: Record<string, any>; about: readonly { type: string; key: string }[] } | undefined)[]> {
   if (keys.length === 0) return []
   const held = await sql<{ id: number; key: string; meta: string }>`
     select c.id, c.key, c.meta from ${textRows(db, keys)} as k cross join content c cross join membership m
     where c.type = ${type} and c.key = k.text
       and m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null`.execute(db)
-  const about = await sql<{ key: string; about: string }>`
-    select r.key, c.key as about from ${textRows(db, keys)} as k cross join reference r cross join content c cross join membership m
-    where r.type = ${type} and r.key = k.text and r.about = 1 and c.id = r.content_id and c.type = ${type}
+  const about = await sql<{ key: string; type: string; about: string }>`
+    select r.key, c.type, c.key as about from ${textRows(db, keys)} as k cross join reference r cross join content c cross join membership m
+    where r.type = ${type} and r.key = k.text and r.about = 1 and c.id = r.content_id
       and m.repository_id = ${repositoryId} and m.content_id = c.id and m.removed_in is null`.execute(db)
   const abouts = Map.groupBy(about.rows, ({ key }) => key)
   const units = new Map(
     held.rows.map(({ id, key, meta }) => {
-      const told = (abouts.get(key) ?? []).map((each) => each.about)
+      const told = (abouts.get(key) ?? []).map((each) => ({ type: each.type, key: each.about }))
       return [key, { id, meta: JSON.parse(meta), about: told }]
     }),
   )

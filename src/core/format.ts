@@ -144,6 +144,7 @@ export interface RepositoryAction {
 }
 
 export interface ActionRequest {
+  /** Hrefs as PRNs. */
   readonly fields: Readonly<Record<string, unknown>>
   /** What `units` names. */
   readonly units: '*' | readonly number[]
@@ -151,6 +152,10 @@ export interface ActionRequest {
   readonly target: ContentPlace
   readonly source: ContentPlace | undefined
   readonly repository: RepositorySettings
+  /** The server as clients know it: `host:port`. */
+  readonly host: string
+  /** The base paths at which the repository is served. */
+  paths(): Promise<string[]>
 }
 
 /** One version, to look for units in. */
@@ -162,10 +167,23 @@ export interface ContentPlace {
     type: string,
     by?: { names?: readonly string[]; keys?: readonly string[]; meta?: Readonly<Record<string, readonly string[]>> },
   ): Promise<number[]>
+  read(ids: readonly number[]): AsyncIterable<Unit>
+}
+
+/** What a signing service is to sign: once all of this is signed, the signatures come, each as far as what it is about is still there. */
+export interface SigningRequest {
+  /** PRN of the service. */
+  readonly service: string
+  /** The units, by the names under which they are signed, that have no signature yet by one of these keys. What is signed is a unit's entry. */
+  unsigned(keyIds: ReadonlySet<string>): Promise<readonly { unit: Unit; reference: string }[]>
+  /** A signature as content; undefined when the bytes are none. */
+  describe(bytes: Uint8Array): Promise<Described | undefined>
 }
 
 /** What becomes of a repository. */
 export interface ContentChange {
+  /** Then it is all there is to do. */
+  readonly sign?: SigningRequest
   /** Units that come, with all that belongs to them where they are: in `from`, or else wherever the caller may see them. */
   readonly add?: readonly number[]
   readonly from?: 'source' | 'target'
@@ -323,10 +341,13 @@ export interface SyncOptions {
    */
   known(type: string, keys: readonly string[]): Promise<(string | undefined)[]>
   /**
-   * What the repository holds of these units, in the order of `keys`, with the keys of what it holds that says something about each: for
-   * formats whose keys are digests, where what is here needs not be read again.
+   * What the repository holds of these units, in the order of `keys`, with what it holds that says something about each: for formats whose
+   * keys are digests, where what is here needs not be read again.
    */
-  held(type: string, keys: readonly string[]): Promise<({ meta: Record<string, any>; about: readonly string[] } | undefined)[]>
+  held(
+    type: string,
+    keys: readonly string[],
+  ): Promise<({ meta: Record<string, any>; about: readonly { type: string; key: string }[] } | undefined)[]>
   /** The bytes of a small file that the repository holds, or that an interrupted sync of it has read; undefined when it has none. */
   recall(type: string, key: string): Promise<Buffer | undefined>
   /** Whether it is known, too, where this upstream has it: then such content may be yielded as `kept` instead of describing it again. */

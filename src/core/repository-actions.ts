@@ -22,6 +22,8 @@ export interface ActionArgs {
   sourceVersionId: number | null
   /** Where the units are: what belongs to them comes from there. */
   places: readonly Place[]
+  /** See ActionRequest. */
+  host: string
 }
 
 /**
@@ -60,7 +62,7 @@ export async function planChange(
   formats: Ctx['formats'],
   db: Db,
   repository: Row<'repository'>,
-  { action: name, fields, units, sourceVersionId }: Pick<ActionArgs, 'action' | 'fields' | 'units' | 'sourceVersionId'>,
+  { action: name, fields, units, sourceVersionId, host }: Omit<ActionArgs, 'repositoryId' | 'places'>,
 ): Promise<ContentChange> {
   const action = actionNamed(formats, repository.type, name)
   return action.plan({
@@ -69,7 +71,19 @@ export async function planChange(
     target: viewPlace(db, repository, await latestVersion(db, repository.id)),
     source: sourceVersionId === null ? undefined : await sourcePlace(db, sourceVersionId),
     repository: { name: repository.name, settings: JSON.parse(repository.settings) },
+    host,
+    paths: () => pathsOf(db, repository.id),
   })
+}
+
+async function pathsOf(db: Db, repositoryId: number): Promise<string[]> {
+  const rows = await db
+    .selectFrom('distribution')
+    .select('base_path')
+    .where('repository_id', '=', repositoryId)
+    .orderBy('id')
+    .execute()
+  return rows.map(({ base_path }) => base_path)
 }
 
 /** A task from another version of Signalbox may name what there is no more. */

@@ -6,6 +6,7 @@ import { publishVersion } from './publish.ts'
 import { maintenanceWorks } from './maintenance.ts'
 import { namespaceWorks } from './access/namespace-resources.ts'
 import { actOnRepository } from './repository-actions.ts'
+import { signContent } from './signing/sign-content.ts'
 import { resourceWorks } from './resources.ts'
 import { syncRepository } from './sync.ts'
 import type { Work } from './tasks/tasks.ts'
@@ -19,6 +20,7 @@ export const works: Readonly<Record<string, Work>> = {
   'upload-content': createContent,
   copy: copyContent,
   act: actOnRepository,
+  sign: signContent,
   'delete-version': deleteVersion,
   prune: pruneRepositories,
   'prune-repository': pruneRepository,

@@ -18,8 +18,29 @@ export async function verifySignature(
   await requireOne(signatures, verificationKeys, what)
 }
 
+/** A message that carries its own signature, as `gpg --sign` makes it. Nothing of it is verified. */
+export interface SignedMessage {
+  readonly text: string
+  /** 16 hexadecimal digits, in upper case. */
+  readonly keyId: string
+  /** When it was made, in seconds. */
+  readonly created: number
+}
+
 /** Bytes of a message when it is unpacked: a few bytes may say that they are many. */
 const largestMessage = 4 * 1024 * 1024
+
+/** Reads a signed message; undefined when the bytes are none. */
+export async function readSignedMessage(bytes: Uint8Array): Promise<SignedMessage | undefined> {
+  const { enums } = await import('openpgp')
+  const message = await parseMessage(bytes)
+  const [keyId] = message?.getSigningKeyIDs() ?? []
+  const literal = message?.unwrapCompressed().packets.findPacket(enums.packet.literalData) as { date?: Date } | undefined
+  const data: unknown = message?.getLiteralData()
+  if (!keyId || !literal || !(data instanceof Uint8Array)) return undefined
+  const created = Math.floor((literal.date?.getTime() ?? 0) / 1000)
+  return { text: Buffer.from(data).toString('utf8'), keyId: keyId.toHex().toUpperCase(), created }
+}
 
 /** As verifySignature, for a signed message. */
 export async function verifySignedMessage(bytes: Uint8Array, armoredKeys: string, what: string): Promise<void> {
@@ -29,6 +50,12 @@ export async function verifySignedMessage(bytes: Uint8Array, armoredKeys: string
   if (!message) throw new Failure('integrity', `The signature of ${what} is damaged.`)
   const { signatures } = await verify({ message, verificationKeys, format: 'binary' })
   await requireOne(signatures, verificationKeys, what)
+}
+
+/** The ids of these keys and of what they have for signing beside themselves, as SignedMessage has them. */
+export async function keyIdsOf(armoredKeys: string): Promise<Set<string>> {
+  const keys = await readArmoredKeys(armoredKeys)
+  return new Set(keys.flatMap((key) => key.getKeyIDs().map((id) => id.toHex().toUpperCase())))
 }
 
 async function parseMessage(binaryMessage: Uint8Array) {

@@ -126,6 +126,18 @@ const routes: readonly Route[] = [
     () => ({ headers: { range: 'bytes=0-3' } }),
   ),
   ...reads('referrers', (name) => `/v2/${name}/referrers/${ghost}`, [200]),
+  ...reads('signatures', (name, { digest }) => `/extensions/v2/${name}/signatures/${digest}`, [200]),
+  ...reads('signatures', (name) => `/extensions/v2/${name}/signatures/${ghost}`, [404, 'MANIFEST_UNKNOWN']),
+  {
+    ...write(
+      'PUT',
+      'signatures',
+      (name, { digest }) => `/extensions/v2/${name}/signatures/${digest}`,
+      [400, 'SIGNATURE_INVALID'],
+      unknown,
+    ),
+    sending: () => ({ body: '{}' }),
+  },
   {
     ...write('PUT', 'manifest', (name) => `/v2/${name}/manifests/latest`, [201], [400, 'MANIFEST_BLOB_UNKNOWN']),
     sending: ({ manifests, digest }) => {
@@ -524,9 +536,11 @@ forEachDatabase((engine, open) => {
           [`blobs/${layer}`, {}],
           [`blobs/${layer}`, { range: 'bytes=0-0' }],
           [`manifests/${secret.digest}`, {}],
+          [`signatures/${secret.digest}`, {}],
         ] as const)
           for (const method of ['GET', 'HEAD']) {
-            const { status } = await registry.send(method, `/v2/${name}/${path}`, { as, headers })
+            const root = path.startsWith('signatures') ? '/extensions/v2' : '/v2'
+            const { status } = await registry.send(method, `${root}/${name}/${path}`, { as, headers })
             assert.ok([401, 404].includes(status), `${asker} ${method} ${name}/${path}: ${status}`)
           }
     }
@@ -679,6 +693,16 @@ forEachDatabase((engine, open) => {
       ['/v2/..', 404],
       ['/v2/.', 404],
       ['/v2x/rival/private/manifests/latest', 404],
+      [`/extensions/v2/rival/private/signatures/${secret.digest}`, 200],
+      [`/extensions/v2/rival/%70rivate/signatures/${secret.digest}?x=1`, 200],
+      [`/extensions/v2//rival/private/signatures/${secret.digest}`, 404],
+      [`/extensions/v2/team/public/../../rival/private/signatures/${secret.digest}`, 404],
+      [`/extensions/v2/rival%2Fprivate/signatures/${secret.digest}`, 404],
+      [`/v2/rival/private/signatures/${secret.digest}`, 404],
+      ['/extensions/v2/rival/private/manifests/latest', 404],
+      ['/extensions/v2/rival/private/tags/list', 404],
+      [`/extensions/v2/rival/private/blobs/${layer}`, 404],
+      ['/extensions/v2/', 404],
     ]
     const tricks: Record<string, string>[] = [
       {},
@@ -735,6 +759,7 @@ forEachDatabase((engine, open) => {
       uploads: ['/v2/team/private/blobs/uploads/', 'POST'],
       upload: [`/v2/team/private/blobs/uploads/${noUpload}?digest=${ghost}`, 'GET', 'HEAD', 'PATCH', 'PUT', 'DELETE'],
       referrers: [`/v2/team/private/referrers/${ghost}`, 'GET', 'HEAD'],
+      signatures: [`/extensions/v2/team/private/signatures/${ghost}`, 'GET', 'HEAD', 'PUT'],
     }
     const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'PROPFIND', 'LINK', 'SEARCH', 'QUERY']
     for (const [kind, [path, ...known]] of Object.entries(kindsOfTarget)) {

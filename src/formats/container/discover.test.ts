@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { forEachDatabase } from '../../../tests/databases.ts'
+import { makeImageSigner } from '../../../tests/signatures.ts'
 import { digestOf, types } from '../../../tests/registry-upstream.ts'
 import { addSynced, setUpSync } from '../../../tests/syncing-images.ts'
 import { unitsById } from '../../core/content.ts'
@@ -383,7 +384,7 @@ forEachDatabase((engine, open) => {
   })
 
   test(`${engine}: signed_only takes what cosign signed or what a signature is about, with that, and nothing else`, async (t) => {
-    const { registry, sync, tags, keysOf, number, ctx } = await setUpSync(t, await open(t))
+    const { registry, sync, tags, keysOf, number } = await setUpSync(t, await open(t))
     registry.hasReferrers = true
     const byTag = registry.addImage('ns/app', 'by-tag', 'by tag')
     registry.addImage('ns/app', `${byTag.digest.replace(':', '-')}.sig`, 'signature')
@@ -398,9 +399,53 @@ forEachDatabase((engine, open) => {
     assert.ok(!(await keysOf('manifest')).includes(unsigned.digest))
     await sync({ signed_only: true })
     assert.equal(await number(), 1)
-    const beside = await setUpSync(t, ctx.db, 'ns/app', { sigstore: 'https://signatures.example' })
-    await assert.rejects(beside.sync({ signed_only: true }), { code: 'invalid', field: 'signed_only' })
   })
+
+  for (const source of ['sigstore', 'extension'] as const)
+    test(`${engine}: signatures beside images come along from a ${source}, and decide what is signed`, async (t) => {
+      const { registry, ctx } = await setUpSync(t, await open(t))
+      registry.supportsSignatures = source === 'extension'
+      registry.auth = { kind: 'token', username: 'u', password: 'p' }
+      const settings = { username: 'u', password: 'p', ...(source === 'sigstore' && { sigstore: `${registry.url}/sigstore/` }) }
+      const { sync, tags, keysOf, number, rows } = await addSynced(ctx, registry, 'ns/app', settings)
+      const signer = await makeImageSigner()
+      const signed = registry.addImage('ns/app', 'signed', 'signed')
+      const [one, two] = [registry.addImage('ns/app', undefined, 'one'), registry.addImage('ns/app', undefined, 'two')]
+      registry.addIndex('ns/app', 'list', [one, two])
+      registry.addImage('ns/app', 'unsigned', 'unsigned')
+      const sign = async ({ digest }: { digest: string }, about = digest) => {
+        const signature = await signer.sign(about, 'registry.example/ns/app:1')
+        registry.signatures.set(digest, [...(registry.signatures.get(digest) ?? []), signature])
+        return digestOf(signature)
+      }
+      const ofSigned = [await sign(signed), await sign(signed)]
+      const ofOne = await sign(one)
+      // Of another image: it does not count, nor does it end the list.
+      await sign(two, signed.digest)
+
+      await sync({ signed_only: true })
+      assert.deepEqual(await tags(), { signed: signed.digest })
+      assert.deepEqual(await keysOf('signature'), ofSigned.toSorted())
+      const ofTwo = await sign(two)
+      await sync({ signed_only: true })
+      assert.deepEqual(Object.keys(await tags()).sort(), ['list', 'signed'])
+      assert.deepEqual(await keysOf('signature'), [...ofSigned, ofOne, ofTwo].sort())
+      const stored = (await rows()).find(({ key }) => key === ofTwo)!
+      const [unit] = await Array.fromAsync(unitsById(ctx.db, [stored.id]))
+      assert.deepEqual(await unit!.entry(), registry.signatures.get(two.digest)!.at(-1))
+      await sync({ signed_only: true })
+      assert.equal(await number(), 2)
+
+      // One more makes a version, though no tag moved. A mirror keeps what is said of what it keeps, and nothing else.
+      ofSigned.push(await sign(signed))
+      await sync({ mirror: true, signed_only: true })
+      assert.deepEqual([await number(), (await keysOf('signature')).length], [3, 5])
+      registry.signatures.clear()
+      registry.image('ns/app').tags.delete('list')
+      await sync({ mirror: true })
+      assert.deepEqual(await keysOf('signature'), ofSigned.toSorted())
+      assert.deepEqual(Object.keys(await tags()).sort(), ['signed', 'unsigned'])
+    })
 
   test(`${engine}: Docker's first manifests are stored as they are, under the digest of what they sign`, async (t) => {
     const { registry, sync, tags, ctx, rows, storedBlobs } = await setUpSync(t, await open(t))

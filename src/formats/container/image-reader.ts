@@ -1,6 +1,6 @@
 import type { Described, SyncOptions } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
-import { blobType, type Config, describeManifest, manifestType } from './describe.ts'
+import { blobType, type Config, describeManifest, manifestType, signatureType } from './describe.ts'
 import type { Descriptor } from './manifest.ts'
 import { isForeign, isImageConfig } from './media-types.ts'
 import type { FetchedManifest, ImageSource } from './registry-requests.ts'
@@ -8,8 +8,15 @@ import type { FetchedManifest, ImageSource } from './registry-requests.ts'
 /** A manifest that was read, or is held and need not be. */
 export interface Node {
   digest: string
-  /** Where it is held: what is held and says something about it. */
+  /** Where it is held: the manifests that are held and say something about it. */
   held: { about: readonly string[] } | undefined
+}
+
+/** What is held, by key. Signatures of what is held stay with it: some were made here. */
+interface Kept {
+  manifests: string[]
+  blobs: string[]
+  signatures: string[]
 }
 
 /** Reads manifests with all that they are made of, each once. */
@@ -17,7 +24,7 @@ export interface ImageReader extends AsyncDisposable {
   /** The manifest of this digest and those that it lists, itself first. `given`: it is read already. Throws Failure upstream or integrity. */
   read(digest: string, given?: FetchedManifest): Promise<readonly Node[]>
   /** What was read and what is held since the last time. Files are the reader's again when the next is taken. */
-  take(): Promise<{ described: Described[]; kept: { manifests: string[]; blobs: string[] } }>
+  take(): Promise<{ described: Described[]; kept: Kept }>
 }
 
 /** Lists of lists: deeper ones are nobody's, and would never end. */
@@ -86,10 +93,12 @@ export function openImageReader(
   async function findHeld(digest: string) {
     const [unit] = await options.held(manifestType, [digest])
     if (!unit) return undefined
+    const aboutIt = (type: string) => unit.about.flatMap((each) => (each.type === type ? [each.key] : []))
+    reading.kept.signatures.push(...aboutIt(signatureType))
     const { config_digest: config, blob_digests: layers, listed_digests: listed } = unit.meta
     const blobs: string[] = [...(config ? [config] : []), ...layers]
     if ((await options.known(blobType, blobs)).includes(undefined)) return undefined
-    return { about: unit.about, blobs, listed: listed as string[] }
+    return { about: aboutIt(manifestType), blobs, listed: listed as string[] }
   }
 
   async function readConfig(descriptor: Descriptor | undefined): Promise<Config> {
@@ -133,7 +142,7 @@ export function openImageReader(
 }
 
 function openBatch() {
-  const kept: { manifests: string[]; blobs: string[] } = { manifests: [], blobs: [] }
+  const kept: Kept = { manifests: [], blobs: [], signatures: [] }
   return { described: [] as Described[], kept, files: new AsyncDisposableStack() }
 }
 

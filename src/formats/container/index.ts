@@ -2,6 +2,7 @@ import type { Field, Fields, Format } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
 import { contentTypes } from './content-types.ts'
 import { discover, discoverOne } from './discover.ts'
+import { checkPath } from './base-path.ts'
 import { pushRepositoryActions, repositoryActions } from './repository-actions.ts'
 
 const repositoryFields: Fields = {
@@ -157,11 +158,4 @@ export const container: Format = {
     if (typeof sigstore === 'string' && !/^https?:\/\/[^/]/i.test(sigstore))
       throw new Failure('invalid', 'Enter a valid URL.', { field: 'sigstore' })
   },
-}
-
-/** Names of repositories: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests */
-function checkPath(path: string): void {
-  if (path.length > 255) throw new Failure('invalid', 'The entered base path cannot be longer than 255 characters.')
-  if (!path.split('/').every((part) => /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/.test(part)))
-    throw new Failure('invalid', 'The provided base path contains forbidden characters.')
 }

@@ -1,8 +1,9 @@
-import { UpstreamFailure, type Upstream } from '../../core/fetch/fetch.ts'
+import { type Question, UpstreamFailure, type Upstream } from '../../core/fetch/fetch.ts'
 import { Failure } from '../../lib/failure.ts'
 import { digestOf, isDigest } from './digest.ts'
 import { type Descriptor, type Manifest, manifestLimit, parseManifest } from './manifest.ts'
 import { isManifestType, manifestTypes, ociIndex } from './media-types.ts'
+import { largestSignature } from './signature.ts'
 import { hasDigest } from './signed-first.ts'
 
 /* What a registry is asked for: https://github.com/opencontainers/distribution-spec/blob/main/spec.md */
@@ -28,20 +29,31 @@ export interface ImageSource {
   /** The bytes of a small blob. */
   blob(descriptor: Descriptor): Promise<Buffer>
   blobUrl(digest: string): URL
+  /** What the remote's sigstore, or else the registry, has as signatures of a manifest; undefined when neither is there or has any way to ask. */
+  signatures(digest: string): Promise<readonly Buffer[] | undefined>
 }
 
 const mostTags = 1_000_000
 const mostReferrers = 10_000
+const mostSignatures = 500
 const tagPattern = /^\w[\w.-]{0,127}$/
 const accepted = manifestTypes.join(', ')
 /** How registries without an API of referrers answer; 404 is what the specification says. */
 const unsupported = new Set([400, 404, 405, 406, 410, 501])
 
-export function openImageSource(upstream: Upstream, name: string, signal: AbortSignal): ImageSource {
+export function openImageSource(upstream: Upstream, name: string, signal: AbortSignal, sigstore?: string): ImageSource {
   const path = name.split('/').map(encodeURIComponent).join('/')
   const at = (rest: string) => new URL(`/v2/${path}/${rest}`, upstream.access.url)
+  let hasSignatures = false
   let hasReferrers: boolean | undefined
   let firstAsked: Promise<unknown> | undefined
+
+  /** Every answer of a registry says whether it has signatures. */
+  async function ask(url: URL, question: Question) {
+    const answer = await upstream.ask(url, question, signal)
+    hasSignatures ||= answer.headers['x-registry-supports-signatures'] === '1'
+    return answer
+  }
 
   /** The pages of a list, each named by the Link of the one before. */
   async function* pages(start: URL, accept: string) {
@@ -49,7 +61,7 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
     for (let url: URL | undefined = start; url; ) {
       if (seen.has(url.href)) throw new Failure('integrity', `The list of ${name} that the upstream gives does not end.`)
       seen.add(url.href)
-      const { bytes, headers } = await upstream.ask(url, { headers: { accept } }, signal)
+      const { bytes, headers } = await ask(url, { headers: { accept } })
       yield bytes
       url = nextOf(headers['link'], url)
     }
@@ -58,7 +70,7 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
   async function tags(): Promise<string[]> {
     const found = new Set<string>()
     for await (const bytes of pages(at('tags/list'), 'application/json')) {
-      const page = (parseJson(bytes, name) as { tags?: unknown }).tags ?? []
+      const page = (parseJson(bytes, `the list of the tags of ${name}`) as { tags?: unknown }).tags ?? []
       if (!Array.isArray(page)) throw new Failure('integrity', `The upstream gives no list of the tags of ${name}.`)
       for (const tag of page) {
         if (typeof tag !== 'string' || !tagPattern.test(tag))
@@ -75,7 +87,7 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
 
   async function digestOfTag(tag: string): Promise<string | undefined> {
     try {
-      const { headers } = await upstream.ask(at(`manifests/${tag}`), { method: 'HEAD', headers: { accept: accepted } }, signal)
+      const { headers } = await ask(at(`manifests/${tag}`), { method: 'HEAD', headers: { accept: accepted } })
       const digest = headers['docker-content-digest']
       return isDigest(digest) ? digest : undefined
     } catch (error) {
@@ -87,7 +99,7 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
 
   async function manifest(reference: string): Promise<FetchedManifest | undefined> {
     const found = await orNothing(
-      upstream.ask(at(`manifests/${reference}`), { headers: { accept: accepted }, expected: { limit: manifestLimit } }, signal),
+      ask(at(`manifests/${reference}`), { headers: { accept: accepted }, expected: { limit: manifestLimit } }),
     )
     if (!found) return undefined
     const { bytes, headers } = found
@@ -129,8 +141,41 @@ export function openImageSource(upstream: Upstream, name: string, signal: AbortS
     return found
   }
 
+  /** Numbered from 1 without gaps: https://github.com/containers/image/blob/main/docs/signature-protocols.md#signature-access-protocols */
+  async function signaturesBeside(digest: string, store: string): Promise<Buffer[]> {
+    const found: Buffer[] = []
+    const base = `${store.replace(/\/+$/, '')}/${path}@${digest.replace(':', '=')}`
+    for (;;) {
+      const url = new URL(`${base}/signature-${found.length + 1}`)
+      const next = await upstream.read([url], { limit: largestSignature }, signal).catch((error: unknown) => {
+        if (isUpstream(error) && error.absent) return undefined
+        throw error
+      })
+      if (!next) return found
+      found.push(next.bytes)
+      if (found.length > mostSignatures)
+        throw new Failure('integrity', `The sigstore has more than ${mostSignatures} signatures of ${name}@${digest}.`)
+    }
+  }
+
+  async function signaturesInside(digest: string): Promise<Buffer[]> {
+    const url = new URL(`/extensions/v2/${path}/signatures/${digest}`, upstream.access.url)
+    const answer = await orNothing(ask(url, { headers: { accept: 'application/json' } }))
+    if (!answer) return []
+    const { signatures = [] } = parseJson(answer.bytes, `the signatures of ${name}@${digest}`) as { signatures?: unknown }
+    if (!Array.isArray(signatures)) return []
+    return signatures.slice(0, mostSignatures).flatMap((each: Record<string, unknown> | null) => {
+      const isKnown = each?.['schemaVersion'] === 2 && each['type'] === 'atomic'
+      return isKnown && typeof each['content'] === 'string' ? [Buffer.from(each['content'], 'base64')] : []
+    })
+  }
+
   return {
     name,
+    async signatures(digest) {
+      if (sigstore) return signaturesBeside(digest, sigstore)
+      return hasSignatures ? signaturesInside(digest) : undefined
+    },
     tags,
     digestOf: digestOfTag,
     manifest,
@@ -165,14 +210,14 @@ function parse(bytes: Uint8Array, contentType: string | string[] | undefined, wh
   }
 }
 
-function parseJson(bytes: Buffer, name: string): object {
+function parseJson(bytes: Buffer, what: string): object {
   try {
     const body: unknown = JSON.parse(bytes.toString('utf8'))
     if (typeof body === 'object' && body !== null) return body
   } catch (error) {
-    throw new Failure('integrity', `What the upstream gives as the list of the tags of ${name} is not JSON.`, { cause: error })
+    throw new Failure('integrity', `What the upstream gives as ${what} is not JSON.`, { cause: error })
   }
-  throw new Failure('integrity', `The upstream gives no list of the tags of ${name}.`)
+  throw new Failure('integrity', `The upstream gives something else as ${what}.`)
 }
 
 async function orNothing<T>(work: Promise<T>): Promise<T | undefined> {

@@ -1,7 +1,10 @@
-import type { ActionRequest, ContentChange, Fields, RepositoryAction } from '../../core/format.ts'
+import type { ActionRequest, ContentChange, ContentPlace, Fields, RepositoryAction } from '../../core/format.ts'
 import { Failure } from '../../lib/failure.ts'
+import { checkPath } from './base-path.ts'
 import { mediaTypes } from './content-types.ts'
 import { describeTag, manifestType, signatureType, tagType } from './describe.ts'
+import { describeSignature } from './signature.ts'
+import { findUnsigned } from './unsigned.ts'
 
 /* What is done with a repository of images: content hangs together, so it comes and goes by trees. */
 
@@ -98,7 +101,10 @@ const untag: RepositoryAction = {
   },
 }
 
-const sign: RepositoryAction = {
+const signedFor = 'future_base_path'
+
+/** `pushed`: the repository is served at one path for ever, so nobody need say which. */
+const sign = (pushed: boolean): RepositoryAction => ({
   name: 'sign',
   summary: 'Sign images in the repo',
   schema: 'RepositorySign',
@@ -109,18 +115,55 @@ const sign: RepositoryAction = {
       nullable: true,
       description: 'A signing service to sign with. This will override a signing service set on the repo.',
     },
-    future_base_path: { type: 'string', description: 'Future base path content will be distributed at for sync repos' },
+    [signedFor]: { type: 'string', description: 'Future base path content will be distributed at for sync repos' },
     tags_list: listed('A list of tags to sign.'),
   },
   task: `${tasks}.sign.sign`,
   right: 'modify',
-  async plan() {
-    throw new Failure(
-      'invalid',
-      'This field is required since a signing_service is not set on the repo. There are no signing services here: sign with cosign, whose signatures are pushed, copied and promoted with their images.',
-      { field: 'manifest_signing_service' },
-    )
+  async plan(request) {
+    const { fields, repository, host, target } = request
+    const service = fields['manifest_signing_service'] ?? repository.settings['manifest_signing_service']
+    if (typeof service !== 'string')
+      throw new Failure('invalid', 'This field is required since a signing_service is not set on the repo.', {
+        field: 'manifest_signing_service',
+      })
+    const path = await pathToSignFor(request, pushed)
+    const asked = Array.isArray(fields['tags_list']) ? fields['tags_list'].map(String) : []
+    await requireTags(target, asked)
+    return {
+      sign: {
+        service,
+        unsigned: (keyIds) => findUnsigned(target, `${host}/${path}`, asked, keyIds),
+        describe: describeSignature,
+      },
+    }
   },
+})
+
+async function pathToSignFor({ fields, paths }: ActionRequest, pushed: boolean): Promise<string> {
+  const given = fields[signedFor]
+  const refuse = (message: string) => new Failure('invalid', message, { field: signedFor })
+  if (!pushed) {
+    if (typeof given !== 'string') throw refuse('This field is required since this is a sync repo type.')
+    try {
+      checkPath(given)
+    } catch (error) {
+      throw error instanceof Failure ? refuse(error.message) : error
+    }
+    return given
+  }
+  if (given !== undefined) throw refuse('This field cannot be set since this is a push repo type.')
+  const [path] = await paths()
+  if (path === undefined) throw refuse('The repository has no distribution, whose path is what images are signed for.')
+  return path
+}
+
+async function requireTags(target: ContentPlace, asked: readonly string[]): Promise<void> {
+  for (const tag of asked)
+    if ((await target.find(tagType, { names: [tag] })).length === 0)
+      throw new Failure('invalid', `The tag '${tag}' does not exist in the latest repository version '${target.title}'`, {
+        field: 'tags_list',
+      })
 }
 
 const buildImage: RepositoryAction = {
@@ -191,8 +234,8 @@ const removeSignatures: RepositoryAction = {
   },
 }
 
-export const repositoryActions = [add, remove, copyTags, copyManifests, tag, untag, sign, buildImage]
-export const pushRepositoryActions = [tag, untag, removeImage, removeSignatures, sign]
+export const repositoryActions = [add, remove, copyTags, copyManifests, tag, untag, sign(false), buildImage]
+export const pushRepositoryActions = [tag, untag, removeImage, removeSignatures, sign(true)]
 
 async function manifestsIn({ target }: ActionRequest, digest: string): Promise<number[]> {
   const found = await target.find(manifestType, { keys: [digest] })

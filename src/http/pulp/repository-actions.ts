@@ -48,22 +48,31 @@ async function start(call: Call, action: RepositoryAction): Promise<Answer> {
   const { source_repository: _, source_repository_version: __, ...rest } = call.body
   const source = action.sources ? await sourceOf(call) : undefined
   const units = action.units ? await unitsOf(call, call.body[action.units] ?? []) : []
-  const fields = Object.fromEntries(Object.entries(rest).filter(([name]) => name !== action.units))
-  const args = { action: action.name, fields, units, sourceVersionId: source?.id ?? null }
-  try {
-    await planChange(call.ctx.formats, call.ctx.db, call.row, args)
-  } catch (error) {
-    if (!(error instanceof Failure) || error.code !== 'invalid') throw error
-    throw invalid({ [error.field ?? 'non_field_errors']: [error.message] })
-  }
+  const fields = Object.fromEntries(
+    Object.entries(rest)
+      .filter(([name]) => name !== action.units)
+      .map(([name, value]) => [name, action.fields[name]?.type === 'href' ? ((value as Target | null)?.prn ?? null) : value]),
+  )
+  const host = new URL(call.ctx.config.origin ?? call.origin).host
+  const args = { action: action.name, fields, units, sourceVersionId: source?.id ?? null, host }
+  const planned = await planOf(call, args)
   const places = units === '*' ? [] : await placesOf(call, units)
   return postponed(call, {
     name: action.task,
-    kind: 'act',
+    kind: planned.sign ? 'sign' : 'act',
     args: { ...args, repositoryId: call.row.id, places },
     exclusive: [prnOfRow(call)],
     shared: source ? [source.repository] : [],
   })
+}
+
+async function planOf(call: Call, args: Parameters<typeof planChange>[3]) {
+  try {
+    return await planChange(call.ctx.formats, call.ctx.db, call.row, args)
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'invalid') throw error
+    throw invalid({ [error.field ?? 'non_field_errors']: [error.message] })
+  }
 }
 
 /** The version that is copied from. */

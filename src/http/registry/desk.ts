@@ -3,7 +3,7 @@ import type { Ctx } from '../../core/ctx.ts'
 import type { OnDemand } from '../../core/serving/on-demand.ts'
 import type { Stock } from '../content/files.ts'
 import { type Action, type Caller, covers } from './callers.ts'
-import { OciFailure } from './failures.ts'
+import { type OciCode, OciFailure } from './failures.ts'
 import type { ManifestBodies } from './manifests.ts'
 import { beginPlace, type Place, type Places } from './places.ts'
 import { mayBegin, mayPull, mayPush, pushType } from './rights.ts'
@@ -114,7 +114,14 @@ const unknownName = (name: string) => new OciFailure('NAME_UNKNOWN', `There is n
 const version = ['Docker-Distribution-Api-Version', 'registry/2.0'] as const
 
 /** Headers of every answer. */
-export const always: readonly string[] = [...version, 'X-Content-Type-Options', 'nosniff']
+export const always: readonly string[] = [
+  ...version,
+  // By this clients know that signatures are to be had, and to be sent, at /extensions/v2/.
+  'X-Registry-Supports-Signatures',
+  '1',
+  'X-Content-Type-Options',
+  'nosniff',
+]
 
 /** An answer without a body. */
 export function sendEmpty(res: ServerResponse, status: number, headers: readonly string[]): void {
@@ -126,4 +133,18 @@ export function sendJson(res: ServerResponse, body: unknown, headers: readonly s
   const bytes = Buffer.from(JSON.stringify(body))
   res.writeHead(200, [...always, 'Content-Type', type, 'Content-Length', String(bytes.length), ...headers])
   res.end(res.req.method === 'HEAD' ? undefined : bytes)
+}
+
+/** A small body, whole. `code` is what a larger one is told. */
+export async function readBody(req: IncomingMessage, limit: number, code: OciCode): Promise<Buffer> {
+  const tooLarge = () => new OciFailure(code, `This may have ${limit} bytes.`, { status: 413, headers: { Connection: 'close' } })
+  if (Number(req.headers['content-length'] ?? 0) > limit) throw tooLarge()
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of req as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > limit) throw tooLarge()
+    chunks.push(chunk)
+  }
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
 }

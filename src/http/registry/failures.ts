@@ -12,6 +12,7 @@ const ociErrors = {
   MANIFEST_UNKNOWN: [404, 'not_found'],
   NAME_INVALID: [400, 'invalid'],
   NAME_UNKNOWN: [404, 'not_found'],
+  SIGNATURE_INVALID: [400, 'invalid'],
   SIZE_INVALID: [400, 'invalid'],
   UNAUTHORIZED: [401, 'denied'],
   DENIED: [403, 'denied'],

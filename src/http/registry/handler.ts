@@ -16,7 +16,8 @@ import { openPulls, pullManifest } from './pull-through.ts'
 import { putManifest } from './push-manifest.ts'
 import { deleteBlob, deleteManifest } from './removal.ts'
 import { mayPullFast } from './rights.ts'
-import { parseTarget, registryRoot, type Target } from './target.ts'
+import { putSignature, sendSignatures } from './signatures.ts'
+import { extensionsRoot, parseTarget, registryRoot, type Target } from './target.ts'
 import { answerTokenRequest } from './token-endpoint.ts'
 import { openTokens } from './tokens.ts'
 import { beginUpload, cancelUpload, continueUpload, finishUpload, sendUploadStatus } from './uploads.ts'
@@ -56,8 +57,9 @@ export function openRegistryHandler(ctx: Ctx, { auth = 'token', freshFor }: Regi
 
   function handle(req: IncomingMessage, res: ServerResponse): boolean {
     const url = req.url!
-    if (!url.startsWith('/v2') || !/^\/v2(?:[/?]|$)/.test(url)) return handleToken(counter, req, res)
-    if ((req.method === 'GET' || req.method === 'HEAD') && answerFast(counter, req, res)) return true
+    const isExtension = url.startsWith(extensionsRoot)
+    if (!isExtension && (!url.startsWith('/v2') || !/^\/v2(?:[/?]|$)/.test(url))) return handleToken(counter, req, res)
+    if (!isExtension && (req.method === 'GET' || req.method === 'HEAD') && answerFast(counter, req, res)) return true
     run(counter, req, res, () => answer(counter, req, res))
     return true
   }
@@ -153,6 +155,11 @@ function actsOn(target: Target): Partial<Record<string, Act>> {
       }
     case 'referrers':
       return { GET: (desk, exchange) => sendReferrers(desk, exchange, target.name, target.digest) }
+    case 'signatures':
+      return {
+        GET: (desk, exchange) => sendSignatures(desk, exchange, target.name, target.digest),
+        PUT: (desk, exchange) => putSignature(desk, exchange, target.name, target.digest),
+      }
     case 'unknown':
       return {}
   }

@@ -1,5 +1,4 @@
 import { buffer } from 'node:stream/consumers'
-import type { IncomingMessage } from 'node:http'
 import { putContent } from '../../core/content.ts'
 import { findHeld } from '../../core/named-content.ts'
 import { commitVersion, latestVersion, lockRepository } from '../../core/versions.ts'
@@ -10,7 +9,7 @@ import { isFirst, isForeign, isImageConfig } from '../../formats/container/media
 import { transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { fileOf, findBlob } from './blobs.ts'
-import { type Desk, ensureWritable, type Exchange, sendEmpty } from './desk.ts'
+import { type Desk, ensureWritable, type Exchange, readBody, sendEmpty } from './desk.ts'
 import { OciFailure } from './failures.ts'
 import { findTagged } from './manifests.ts'
 import type { Place } from './places.ts'
@@ -27,7 +26,7 @@ export async function putManifest(desk: Desk, exchange: Exchange, name: string, 
   const { req, res, query } = exchange
   const place = await ensureWritable(desk, exchange, name)
   const tags = tagsOf(reference, query)
-  const bytes = await readBody(req)
+  const bytes = await readBody(req, manifestLimit, 'MANIFEST_INVALID')
   const digest = digestOf(bytes, isDigest(reference) ? algorithmOf(reference) : 'sha256')
   if (isDigest(reference) && digest !== reference)
     throw new OciFailure('DIGEST_INVALID', `The manifest is ${digest}, not ${reference}.`)
@@ -59,23 +58,6 @@ function tagsOf(reference: string, query: URLSearchParams): string[] {
   throw wrong.includes(':')
     ? new OciFailure('DIGEST_INVALID', `${JSON.stringify(wrong)} is not a digest of SHA-256 or SHA-512.`)
     : new OciFailure('MANIFEST_INVALID', `${JSON.stringify(wrong)} cannot be a tag.`)
-}
-
-async function readBody(req: IncomingMessage): Promise<Buffer> {
-  const tooLarge = () =>
-    new OciFailure('MANIFEST_INVALID', `A manifest may have ${manifestLimit} bytes.`, {
-      status: 413,
-      headers: { Connection: 'close' },
-    })
-  if (Number(req.headers['content-length'] ?? 0) > manifestLimit) throw tooLarge()
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of req as AsyncIterable<Buffer>) {
-    size += chunk.length
-    if (size > manifestLimit) throw tooLarge()
-    chunks.push(chunk)
-  }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)
 }
 
 /** What an image's config says, where its bytes are here. It is said again of what is shown, so it need not be perfect. */

@@ -1,10 +1,11 @@
 import { sql } from 'kysely'
 import { endLeases } from '../../core/leases.ts'
 import { findHeld, findNamed } from '../../core/named-content.ts'
-import { leavingReferences } from '../../core/references.ts'
+import { leavingAbout, leavingReferences } from '../../core/references.ts'
 import { commitVersion, latestVersion, lockRepository } from '../../core/versions.ts'
-import { manifestType, tagType } from '../../formats/container/describe.ts'
+import { manifestType, signatureType, tagType } from '../../formats/container/describe.ts'
 import { isDigest } from '../../formats/container/digest.ts'
+import { idRows } from '../../store/bulk.ts'
 import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { findBlob, leaseKey } from './blobs.ts'
@@ -56,8 +57,21 @@ async function removeManifest(tx: Tx, place: Place, version: Row<'version'>, dig
   if (list) throw new OciFailure('UNSUPPORTED', `${digest} is listed by ${list.key} in ${place.name}: delete that.`)
   for (const { name } of holders) requireDeletable(place, name!)
   const ids = [row.id, ...holders.map(({ id }) => id)]
-  const leaving = await leavingReferences(tx, ids, version)
-  await commitVersion(tx, { repositoryId: place.repository.id, add: [], remove: [...ids, ...leaving] })
+  const gone = [...ids, ...(await leavingReferences(tx, ids, version))]
+  const signatures = await findSignatures(tx, version, gone)
+  await commitVersion(tx, { repositoryId: place.repository.id, add: [], remove: [...gone, ...signatures] })
+}
+
+/** Signatures beside these manifests, which nobody can ask for without them. Referrers stay, as the specification has it. */
+async function findSignatures(tx: Tx, version: Row<'version'>, gone: readonly number[]): Promise<number[]> {
+  const about = idRows(tx, await leavingAbout(tx, gone, version))
+  const rows = await tx
+    .selectFrom('content')
+    .select('id')
+    .where('id', 'in', sql<number>`(select id from ${about} as i)`)
+    .where('type', '=', signatureType)
+    .execute()
+  return rows.map(({ id }) => id)
 }
 
 function requireDeletable({ name, repository }: Place, tag: string): void {

@@ -1,4 +1,4 @@
-/** What a request target below /v2/ names. Names and references are as they came: whoever uses them looks at what they are. */
+/** What a request target below /v2/ or /extensions/v2/ names. Names and references are as they came: whoever uses them looks at what they are. */
 export type Target =
   | { kind: 'root' | 'catalog' | 'unknown' }
   | { kind: 'tags'; name: string }
@@ -7,8 +7,11 @@ export type Target =
   | { kind: 'uploads'; name: string }
   | { kind: 'upload'; name: string; uuid: string }
   | { kind: 'referrers'; name: string; digest: string }
+  | { kind: 'signatures'; name: string; digest: string }
 
 export const registryRoot = '/v2/'
+/** https://github.com/containers/image/blob/main/docs/signature-protocols.md#openshift-docker-registry-api-extension */
+export const extensionsRoot = '/extensions/v2/'
 
 /** https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints */
 export function parseTarget(url: string): { target: Target; query: URLSearchParams } {
@@ -34,12 +37,18 @@ function decodePath(path: string): string | undefined {
 function parsePath(path: string): Target {
   if (path === '/v2' || path === registryRoot) return { kind: 'root' }
   if (path === '/v2/_catalog') return { kind: 'catalog' }
+  if (path.startsWith(extensionsRoot)) return parseExtension(path.slice(extensionsRoot.length))
   // Names may have any number of segments, so what is asked of them is read from the end.
   const segments = path.slice(registryRoot.length).split('/')
   const [third, second, last = ''] = [segments.at(-3), segments.at(-2), segments.at(-1)]
   const before = (count: number) => segments.slice(0, -count).join('/')
   const target = targetOf(third, second, last, before)
   return 'name' in target && target.name === '' ? { kind: 'unknown' } : target
+}
+
+function parseExtension(path: string): Target {
+  const [, name, digest] = /^(.+)\/signatures\/([^/]+)$/.exec(path) ?? []
+  return name !== undefined && digest !== undefined ? { kind: 'signatures', name, digest } : { kind: 'unknown' }
 }
 
 function targetOf(
