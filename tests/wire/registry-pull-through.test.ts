@@ -8,6 +8,7 @@ import type { Db } from '../../src/store/database.ts'
 import { forEachDatabase } from '../databases.ts'
 import { openRegistry, types } from '../registry.ts'
 import { digestOf, startRegistry } from '../registry-upstream.ts'
+import { makeImageSigner } from '../signatures.ts'
 
 /* What an upstream has is pulled below a pull-through distribution. */
 
@@ -33,6 +34,22 @@ forEachDatabase((engine, open) => {
     const remote = await ctx.db.selectFrom('remote').selectAll().where('id', '=', made.remote_id!).executeTakeFirstOrThrow()
     assert.deepEqual([remote.name, JSON.parse(remote.settings)['upstream_name']], ['hub/library/app', 'library/app'])
     assert.equal((await registry.send('GET', '/v2/hub/library/app/tags/list')).body.tags.join(), '1.0')
+  })
+
+  test(`${engine}: signatures beside an image come along where the upstream gives them`, async (t) => {
+    const { upstream, registry } = await setUp(t, await open(t), { freshFor: 0 })
+    upstream.supportsSignatures = true
+    const image = upstream.addImage('library/app', '1.0', 'one')
+    const signer = await makeImageSigner()
+    const contents = async () => {
+      assert.equal((await registry.send('GET', '/v2/hub/library/app/manifests/1.0', accept)).status, 200)
+      const { body } = await registry.send('GET', `/extensions/v2/hub/library/app/signatures/${image.digest}`)
+      return body.signatures.map(({ content }: { content: string }) => content)
+    }
+    assert.deepEqual(await contents(), [])
+    const signature = await signer.sign(image.digest, 'upstream.example/library/app:1.0')
+    upstream.signatures.set(image.digest, [signature])
+    assert.deepEqual(await contents(), [signature.toString('base64')])
   })
 
   test(`${engine}: pulls that come together are one fetch`, async (t) => {
