@@ -2,6 +2,7 @@
 const benchmarks: Record<string, string> = {
   sync: './sync.ts',
   serving: './serving.ts',
+  tasks: './tasks.ts',
   download: './download.ts',
   promote: './promote.ts',
   start: './start.ts',
@@ -19,6 +20,7 @@ if (!file) {
       'usage: npm run bench -- NAME',
       '  sync DIR CHANGED_DIR   read, publish and diff a large rpm repository, beside createrepo_c',
       '  serving                hot and large files, beside nginx',
+      '  tasks DIR              32 repositories at once; what requests feel of that and of a large rpm repository',
       '  download               one large file, beside curl',
       '  promote                200 repositories at once',
       '  start                  time to ready, idle memory',

@@ -1,3 +1,4 @@
+import { constants, getPriority, setPriority } from 'node:os'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { Ctx, TaskEnd, TaskRunner } from './core/ctx.ts'
 import type { OwnListener } from './core/fetch/addresses.ts'
@@ -29,6 +30,9 @@ export type ToThread = 'look' | 'stop'
 /** `wake`: there may be more tasks than this thread takes. `idle`: it found none. */
 export type FromThread = 'wake' | 'idle' | TaskEnd
 
+/** A third of the processor time of a thread that answers requests, where both want all they can get. */
+const taskNiceness = 5
+
 interface Worker {
   works: TaskRunner['works']
   formats: readonly Format[]
@@ -38,6 +42,8 @@ interface Worker {
 export async function runWorker({ works, formats }: Worker): Promise<void> {
   if (!parentPort) throw new Error('This module is run as a worker thread, by the server.')
   const port = parentPort
+  // Whoever waits for an answer comes first. On Linux this is the priority of one thread and of those that it starts, elsewhere of the process.
+  if (process.platform === 'linux') setPriority(Math.min(getPriority() + taskNiceness, constants.priority.PRIORITY_LOW))
   const { hand, workerId, logLevel, ...opening } = workerData as ThreadData
   const inHand = new BigInt64Array(hand)
   const stop = new AbortController()
