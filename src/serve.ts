@@ -23,8 +23,8 @@ import { openRegistryHandler, type RegistryHandler, type RegistryOptions } from 
 import { Failure, hasCode } from './lib/failure.ts'
 import { openLog, pathOf } from './lib/log.ts'
 import { ensureColumnIndexes } from './store/column-indexes.ts'
-import { makeTree, writeDurably } from './store/disk.ts'
-import { lockDirectory } from './store/lock.ts'
+import { writeDurably } from './store/disk.ts'
+import { lockDirectory, makeDirectory } from './store/lock.ts'
 import { openPool, type Pool } from './worker-pool.ts'
 
 export interface ServeOptions {
@@ -72,7 +72,7 @@ const grace = 5_000
 /** Starts a server. Throws Failure conflict when another one has the data directory or the port. */
 export async function serve(options: ServeOptions): Promise<Serving> {
   const data = resolve(options.data)
-  await makeTree(data)
+  await makeDirectory(data)
   const { works, formats, worker } = options.program ?? ownProgram
   const logLevel = options.logLevel ?? 'info'
   const log = openLog(logLevel)
