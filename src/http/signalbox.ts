@@ -7,8 +7,8 @@ import { getDistributions, promoteDistributions } from '../core/promotions.ts'
 import { isDigest } from '../formats/container/digest.ts'
 import { imageTags, isImagePath } from '../formats/container/promotion.ts'
 import { Failure } from '../lib/failure.ts'
-import { apiRoot, hrefOf, isSeen } from './pulp/hrefs.ts'
-import type { Call, Endpoint, Field, Target } from './pulp/resource.ts'
+import { apiRoot, hrefOf, isSeen } from './pulp/engine/hrefs.ts'
+import type { Call, Endpoint, Field, Target } from './pulp/engine/resource.ts'
 import { mayPull, namespaceType } from './registry/rights.ts'
 
 /* What Signalbox has beside Pulp's API, in the same tree and the same document. */

@@ -3,11 +3,11 @@ import { builtInRoles } from '../../core/access/roles.ts'
 import { now } from '../../lib/time.ts'
 import { newUuid } from '../../lib/uuid.ts'
 import type { Row } from '../../store/schema.ts'
-import { baseFields, lookups, nameFilters } from './filters.ts'
-import { invalid, invalidField } from './invalid.ts'
-import { showRow } from './list.ts'
-import { answerSchema, listing, reading, updating } from './operations.ts'
-import type { Answer, Call, Field, Fields, Registry, Resource, Rule } from './resource.ts'
+import { baseFields, lookups, nameFilters } from './engine/filters.ts'
+import { invalid, invalidField } from './engine/invalid.ts'
+import { showRow } from './engine/list.ts'
+import { answerSchema, listing, reading, updating } from './engine/operations.ts'
+import type { Answer, Call, Field, Fields, Registry, Resource, Rule } from './engine/resource.ts'
 
 /*
  * Pulp's access policies: who may do what with each collection, as statements that an administrator may change. Here the rules stand with

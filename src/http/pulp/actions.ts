@@ -4,12 +4,12 @@ import { prnOf } from '../../core/names.ts'
 import { createTaskGroup, dispatchTask } from '../../core/tasks/tasks.ts'
 import type { Staged } from '../../store/blobs.ts'
 import { contentTargets } from './content-targets.ts'
-import { apiRoot, findTarget, hrefOf } from './hrefs.ts'
+import { apiRoot, findTarget, hrefOf } from './engine/hrefs.ts'
 import { permitUpload } from './content.ts'
-import { invalid, invalidField } from './invalid.ts'
-import { postponed, taskAnswer, taskGroupAnswer } from './operations.ts'
-import { permitCopy } from './permit.ts'
-import type { Answer, Call, Endpoint, Target } from './resource.ts'
+import { invalid, invalidField } from './engine/invalid.ts'
+import { postponed, taskAnswer, taskGroupAnswer } from './engine/operations.ts'
+import { permitCopy } from './engine/permit.ts'
+import type { Answer, Call, Endpoint, Target } from './engine/resource.ts'
 
 /** The endpoints that formats have of their own: `rpm/copy/`. */
 export function actionEndpoints(format: Format): Endpoint[] {

@@ -1,10 +1,10 @@
 import { uuidPattern } from '../../lib/uuid.ts'
 import { idRows, textRows } from '../../store/bulk.ts'
 import { sql } from 'kysely'
-import { apiRoot } from './hrefs.ts'
-import { invalid, invalidField } from './invalid.ts'
-import { rowsOf } from './list.ts'
-import type { Call } from './resource.ts'
+import { apiRoot } from './engine/hrefs.ts'
+import { invalid, invalidField } from './engine/invalid.ts'
+import { rowsOf } from './engine/list.ts'
+import type { Call } from './engine/resource.ts'
 
 /** Content that hrefs or PRNs name, 60,000 of them in one query; `field` of a body, or a filter's value. Throws Failure invalid for what is no name or names nothing that the caller may see. */
 export async function contentTargets(

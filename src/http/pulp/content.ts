@@ -13,13 +13,25 @@ import { textRows } from '../../store/bulk.ts'
 import { type Db, engineOf, jsonText } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { artifacts } from './artifacts.ts'
-import { baseFields, labelFilter, lookups } from './filters.ts'
-import { findTarget, hrefOf, hrefsOfPrns } from './hrefs.ts'
-import { invalid, invalidField } from './invalid.ts'
-import { onlyByKey, showRows } from './list.ts'
-import { answerSchema, creating, labelOperations, listing, postponed, reading, taskAnswer } from './operations.ts'
-import type { Column, BodySchema, Call, Field, Fields, Filter, Filters, Operation, Resource, Rows, Target } from './resource.ts'
-import { checkLabels, labelsField } from './settings.ts'
+import { baseFields, labelFilter, lookups } from './engine/filters.ts'
+import { findTarget, hrefOf, hrefsOfPrns } from './engine/hrefs.ts'
+import { invalid, invalidField } from './engine/invalid.ts'
+import { onlyByKey, showRows } from './engine/list.ts'
+import { answerSchema, creating, labelOperations, listing, postponed, reading, taskAnswer } from './engine/operations.ts'
+import type {
+  Column,
+  BodySchema,
+  Call,
+  Field,
+  Fields,
+  Filter,
+  Filters,
+  Operation,
+  Resource,
+  Rows,
+  Target,
+} from './engine/resource.ts'
+import { checkLabels, labelsField } from './engine/settings.ts'
 import { isHeldVisibly } from './visible-content.ts'
 
 const digests = ['md5', 'sha1', 'sha224', 'sha256', 'sha384', 'sha512'] as const

@@ -7,10 +7,10 @@ import { type DistributionValues, findOverlap, isNameTaken, pushedTo } from '../
 import { Failure, type Problems } from '../../lib/failure.ts'
 import { renderTime } from '../../lib/time.ts'
 import type { Row } from '../../store/schema.ts'
-import { baseFields, labelFilter, lookups, nameFilters, targetFilter } from './filters.ts'
-import { findTarget, hrefOf, isSeen, versionHrefs } from './hrefs.ts'
+import { baseFields, labelFilter, lookups, nameFilters, targetFilter } from './engine/filters.ts'
+import { findTarget, hrefOf, isSeen, versionHrefs } from './engine/hrefs.ts'
 import { type DistributionRules, namespaceOf, rightsInNamespaces } from './in-namespaces.ts'
-import { invalid } from './invalid.ts'
+import { invalid } from './engine/invalid.ts'
 import {
   answerSchema,
   creating,
@@ -23,10 +23,10 @@ import {
   roleOperations,
   taskAnswer,
   updating,
-} from './operations.ts'
-import { denied } from './permit.ts'
-import type { Call, Fields, Filters, Resource, Target } from './resource.ts'
-import { checkLabels, labelsField, pickSettings, showSettings } from './settings.ts'
+} from './engine/operations.ts'
+import { denied } from './engine/permit.ts'
+import type { Call, Fields, Filters, Resource, Target } from './engine/resource.ts'
+import { checkLabels, labelsField, pickSettings, showSettings } from './engine/settings.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
 

@@ -3,12 +3,12 @@ import { createGuard, deleteGuard, downloadersOf, updateGuard } from '../../core
 import { prnOf } from '../../core/names.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { Row } from '../../store/schema.ts'
-import { baseFields, lookups, nameFilters } from './filters.ts'
+import { baseFields, lookups, nameFilters } from './engine/filters.ts'
 import { groupFields, showGroup } from './groups.ts'
-import { hrefOf, isSeen } from './hrefs.ts'
-import { showRow, visibleTo } from './list.ts'
-import { answerSchema, created, creating, deleting, listing, reading, roleOperations, updating } from './operations.ts'
-import type { Call, Fields, Filters, Resource, Target } from './resource.ts'
+import { hrefOf, isSeen } from './engine/hrefs.ts'
+import { showRow, visibleTo } from './engine/list.ts'
+import { answerSchema, created, creating, deleting, listing, reading, roleOperations, updating } from './engine/operations.ts'
+import type { Call, Fields, Filters, Resource, Target } from './engine/resource.ts'
 import { showUserName, userNameFields } from './users.ts'
 
 const commonFields: Fields = {

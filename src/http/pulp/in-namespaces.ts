@@ -6,7 +6,7 @@ import { findNamespace, isAllowedIn, namespaceIn } from '../../core/access/names
 import { textRows } from '../../store/bulk.ts'
 import { type Db, engineOf } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
-import type { Call, Resource, Rule, Target } from './resource.ts'
+import type { Call, Resource, Rule, Target } from './engine/resource.ts'
 
 /*
  * Who may do what where paths lie in namespaces. A right on a distribution comes from roles on all of them, on it, or on its namespace;

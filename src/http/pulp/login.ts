@@ -1,7 +1,7 @@
 import { endSession, openSession } from '../../core/access/sessions.ts'
-import { apiRoot, hrefOf } from './hrefs.ts'
-import type { Call, Endpoint } from './resource.ts'
-import { beginCookies, endCookies, sessionToken } from './session-cookie.ts'
+import { apiRoot, hrefOf } from './engine/hrefs.ts'
+import type { Call, Endpoint } from './engine/resource.ts'
+import { beginCookies, endCookies, sessionToken } from './engine/session-cookie.ts'
 
 const place = {
   url: `${apiRoot}login/`,

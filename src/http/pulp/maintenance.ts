@@ -1,9 +1,9 @@
 import { prnOf } from '../../core/names.ts'
 import { contentTargets } from './content-targets.ts'
-import { apiRoot, findTarget } from './hrefs.ts'
-import { invalidField } from './invalid.ts'
-import { domainLock, postponed, taskAnswer } from './operations.ts'
-import type { Call, Endpoint, Target } from './resource.ts'
+import { apiRoot, findTarget } from './engine/hrefs.ts'
+import { invalidField } from './engine/invalid.ts'
+import { domainLock, postponed, taskAnswer } from './engine/operations.ts'
+import type { Call, Endpoint, Target } from './engine/resource.ts'
 import { verifyField } from './versions.ts'
 
 /* What keeps the store in order: administrators start it. */

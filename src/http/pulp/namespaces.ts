@@ -3,7 +3,7 @@ import type { Format, NamespaceType } from '../../core/format.ts'
 import { createNamespace, distributionsIn } from '../../core/access/namespace-resources.ts'
 import { prnOf } from '../../core/names.ts'
 import { pushedTo } from '../../core/resources.ts'
-import { baseFields, nameFilters } from './filters.ts'
+import { baseFields, nameFilters } from './engine/filters.ts'
 import {
   answerSchema,
   created,
@@ -14,8 +14,8 @@ import {
   prnOfRow,
   reading,
   roleOperations,
-} from './operations.ts'
-import type { Call, Fields, Resource } from './resource.ts'
+} from './engine/operations.ts'
+import type { Call, Fields, Resource } from './engine/resource.ts'
 
 const fields: Fields = { name: { type: 'string', required: true } }
 

@@ -2,8 +2,8 @@ import { X509Certificate } from 'node:crypto'
 import type { Format, ResourceType } from '../../core/format.ts'
 import { checkUnique, createResource, type RemoteValues } from '../../core/resources.ts'
 import type { Row } from '../../store/schema.ts'
-import { baseFields, labelFilter, nameFilters, timeFilters } from './filters.ts'
-import { invalid } from './invalid.ts'
+import { baseFields, labelFilter, nameFilters, timeFilters } from './engine/filters.ts'
+import { invalid } from './engine/invalid.ts'
 import {
   answerSchema,
   created,
@@ -17,9 +17,9 @@ import {
   roleOperations,
   taskAnswer,
   updating,
-} from './operations.ts'
-import type { Call, Field, Fields, Filters, Registry, Resource } from './resource.ts'
-import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
+} from './engine/operations.ts'
+import type { Call, Field, Fields, Filters, Registry, Resource } from './engine/resource.ts'
+import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './engine/settings.ts'
 
 const tasks = 'pulpcore.app.tasks.base'
 

@@ -5,9 +5,9 @@ import { checkUnique, createResource, type RepositoryValues } from '../../core/r
 import { repositoryPermission } from '../../core/access/roles.ts'
 import type { Row } from '../../store/schema.ts'
 import { contentTargets } from './content-targets.ts'
-import { baseFields, labelFilter, lookups, nameFilters, numberLookups, targetFilter } from './filters.ts'
-import { findTarget, hrefOf } from './hrefs.ts'
-import { invalid, invalidField } from './invalid.ts'
+import { baseFields, labelFilter, lookups, nameFilters, numberLookups, targetFilter } from './engine/filters.ts'
+import { findTarget, hrefOf } from './engine/hrefs.ts'
+import { invalid, invalidField } from './engine/invalid.ts'
 import {
   answerSchema,
   created,
@@ -21,11 +21,22 @@ import {
   roleOperations,
   taskAnswer,
   updating,
-} from './operations.ts'
+} from './engine/operations.ts'
 import { acting } from './repository-actions.ts'
 import { type RepositoryRules, rightsOfPushed } from './in-namespaces.ts'
-import type { Answer, AnswerSchema, BodySchema, Call, Fields, Filters, Operation, Resource, Rule, Target } from './resource.ts'
-import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './settings.ts'
+import type {
+  Answer,
+  AnswerSchema,
+  BodySchema,
+  Call,
+  Fields,
+  Filters,
+  Operation,
+  Resource,
+  Rule,
+  Target,
+} from './engine/resource.ts'
+import { checkLabels, checkSetting, labelsField, pickSettings, showSettings } from './engine/settings.ts'
 
 const tasks = 'pulpcore.app.tasks'
 

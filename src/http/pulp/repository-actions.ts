@@ -6,11 +6,11 @@ import { latestVersion } from '../../core/versions.ts'
 import { Failure } from '../../lib/failure.ts'
 import { idRows } from '../../store/bulk.ts'
 import { contentTargets } from './content-targets.ts'
-import { repositoryOf } from './hrefs.ts'
-import { invalid } from './invalid.ts'
-import { visibleRows } from './list.ts'
-import { postponed, prnOfRow, taskAnswer } from './operations.ts'
-import type { Answer, Call, Operation, Rule, Target } from './resource.ts'
+import { repositoryOf } from './engine/hrefs.ts'
+import { invalid } from './engine/invalid.ts'
+import { visibleRows } from './engine/list.ts'
+import { postponed, prnOfRow, taskAnswer } from './engine/operations.ts'
+import type { Answer, Call, Operation, Rule, Target } from './engine/resource.ts'
 
 /** What of a repository can be done beyond what all have in common: an operation for an action that its type declares. */
 export function acting(action: RepositoryAction, allow: Rule): Operation {

@@ -2,11 +2,11 @@ import { sql } from 'kysely'
 import { assignRole, type Holder, unassignRole } from '../../core/access/assignments.ts'
 import { permissionsOf } from '../../core/access/roles.ts'
 import type { Row } from '../../store/schema.ts'
-import { baseFields, lookups } from './filters.ts'
-import { findTarget, hrefsOfPrns } from './hrefs.ts'
-import { invalid, invalidField } from './invalid.ts'
-import { answerSchema, created, creating, deleting, listing, reading } from './operations.ts'
-import type { Call, Fields, Filters, Resource, Rule } from './resource.ts'
+import { baseFields, lookups } from './engine/filters.ts'
+import { findTarget, hrefsOfPrns } from './engine/hrefs.ts'
+import { invalid, invalidField } from './engine/invalid.ts'
+import { answerSchema, created, creating, deleting, listing, reading } from './engine/operations.ts'
+import type { Call, Fields, Filters, Resource, Rule } from './engine/resource.ts'
 
 /* `users/<id>/roles/` and `groups/<id>/roles/`: the roles of one holder, on objects or on everything. */
 

@@ -1,12 +1,12 @@
 import { sql } from 'kysely'
 import { modelOf } from '../../core/names.ts'
 import { createRole, deleteRole, isAbout, permissionsOf, requireUnlocked, updateRole } from '../../core/access/roles.ts'
-import { baseFields, lookups, nameFilters } from './filters.ts'
-import { apiRoot } from './hrefs.ts'
-import { invalid } from './invalid.ts'
-import { showRow } from './list.ts'
-import { answerSchema, created, creating, deleting, listing, reading, updating } from './operations.ts'
-import type { Call, Fields, Filter, Resource } from './resource.ts'
+import { baseFields, lookups, nameFilters } from './engine/filters.ts'
+import { apiRoot } from './engine/hrefs.ts'
+import { invalid } from './engine/invalid.ts'
+import { showRow } from './engine/list.ts'
+import { answerSchema, created, creating, deleting, listing, reading, updating } from './engine/operations.ts'
+import type { Call, Fields, Filter, Resource } from './engine/resource.ts'
 
 const fields: Fields = {
   name: { type: 'string', required: true, description: 'The name of this role.' },

@@ -1,6 +1,6 @@
-import { lookups, baseFields } from './filters.ts'
-import { answerSchema, listing, reading } from './operations.ts'
-import type { Field, Fields, Resource } from './resource.ts'
+import { lookups, baseFields } from './engine/filters.ts'
+import { answerSchema, listing, reading } from './engine/operations.ts'
+import type { Field, Fields, Resource } from './engine/resource.ts'
 
 const text: Field = { type: 'string', required: true }
 

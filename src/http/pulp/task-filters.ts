@@ -1,10 +1,10 @@
 import { type Expression, sql, type SqlBool } from 'kysely'
 import { type Db, engineOf } from '../../store/database.ts'
-import { lookups, timeFilters } from './filters.ts'
-import { findTarget } from './hrefs.ts'
-import { invalid } from './invalid.ts'
-import { domainLock } from './operations.ts'
-import type { Call, Field, Filter, Filters } from './resource.ts'
+import { lookups, timeFilters } from './engine/filters.ts'
+import { findTarget } from './engine/hrefs.ts'
+import { invalid } from './engine/invalid.ts'
+import { domainLock } from './engine/operations.ts'
+import type { Call, Field, Filter, Filters } from './engine/resource.ts'
 
 /** States of a task, by name. */
 export const states = ['canceled', 'canceling', 'completed', 'failed', 'running', 'skipped', 'waiting'] as const

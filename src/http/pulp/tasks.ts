@@ -1,12 +1,12 @@
 import { cancelTask, deleteTask, finalStates } from '../../core/tasks/tasks.ts'
 import { now, renderTime } from '../../lib/time.ts'
 import type { Row } from '../../store/schema.ts'
-import { baseFields } from './filters.ts'
-import { hrefOf, hrefsOfPrns } from './hrefs.ts'
-import { invalidField } from './invalid.ts'
-import { showRow } from './list.ts'
-import { answerSchema, deleting, listing, postponed, reading, roleOperations, taskAnswer } from './operations.ts'
-import type { Call, Field, Fields, Resource } from './resource.ts'
+import { baseFields } from './engine/filters.ts'
+import { hrefOf, hrefsOfPrns } from './engine/hrefs.ts'
+import { invalidField } from './engine/invalid.ts'
+import { showRow } from './engine/list.ts'
+import { answerSchema, deleting, listing, postponed, reading, roleOperations, taskAnswer } from './engine/operations.ts'
+import type { Call, Field, Fields, Resource } from './engine/resource.ts'
 import { taskFilters } from './task-filters.ts'
 
 const day = 86_400_000_000

@@ -3,9 +3,9 @@ import { Failure } from '../../lib/failure.ts'
 import { grantToCreator } from '../../core/access/auth.ts'
 import { prnOf } from '../../core/names.ts'
 import { addChunk, type Chunk, chunksOf, createUpload, deleteUpload, writeChunk } from '../../core/uploads.ts'
-import { baseFields, lookups } from './filters.ts'
-import { invalid } from './invalid.ts'
-import { showRow } from './list.ts'
+import { baseFields, lookups } from './engine/filters.ts'
+import { invalid } from './engine/invalid.ts'
+import { showRow } from './engine/list.ts'
 import {
   answerSchema,
   created,
@@ -17,8 +17,8 @@ import {
   reading,
   roleOperations,
   taskAnswer,
-} from './operations.ts'
-import type { Call, Fields, Resource } from './resource.ts'
+} from './engine/operations.ts'
+import type { Call, Fields, Resource } from './engine/resource.ts'
 
 const fields: Fields = {
   size: { type: 'integer', format: 'int64', required: true, minimum: 0, description: 'The size of the upload in bytes.' },

@@ -1,7 +1,7 @@
 import { type RawBuilder, sql, type SqlBool } from 'kysely'
 import type { Format } from '../../core/format.ts'
-import { visibleRows } from './list.ts'
-import type { Call } from './resource.ts'
+import { visibleRows } from './engine/list.ts'
+import type { Call } from './engine/resource.ts'
 
 /** The condition that content is in a repository which the caller may see: what it is in, not what it is, makes it visible. */
 export async function isHeldVisibly(

@@ -1,10 +1,10 @@
 import type { Expression, RawBuilder, SelectQueryBuilder, SqlBool } from 'kysely'
-import type { User } from '../../core/access/auth.ts'
-import type { Ctx } from '../../core/ctx.ts'
-import type { Field, Fields } from '../../core/format.ts'
-import type { Kind } from '../../core/names.ts'
-import type { Db } from '../../store/database.ts'
-import type { Row, Schema } from '../../store/schema.ts'
+import type { User } from '../../../core/access/auth.ts'
+import type { Ctx } from '../../../core/ctx.ts'
+import type { Field, Fields } from '../../../core/format.ts'
+import type { Kind } from '../../../core/names.ts'
+import type { Db } from '../../../store/database.ts'
+import type { Row, Schema } from '../../../store/schema.ts'
 
 /*
  * The REST API as data. A Resource declares a type of thing (its table, names, fields, filters) and its operations; an Endpoint is one

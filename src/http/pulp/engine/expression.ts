@@ -1,5 +1,5 @@
 import { type Expression, sql, type SqlBool } from 'kysely'
-import { Failure } from '../../lib/failure.ts'
+import { Failure } from '../../../lib/failure.ts'
 import { parseFilterValue } from './filters.ts'
 import { invalidField } from './invalid.ts'
 import type { Call, Filter, Filters } from './resource.ts'

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { forEachDatabase } from '../../../tests/databases.ts'
-import { openPulp } from '../../../tests/pulp.ts'
+import { forEachDatabase } from '../../../../tests/databases.ts'
+import { openPulp } from '../../../../tests/pulp.ts'
 
 const path = 'repositories/file/file/'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { forEachDatabase } from '../../../tests/databases.ts'
-import { addUser, openPulp } from '../../../tests/pulp.ts'
+import { forEachDatabase } from '../../../../tests/databases.ts'
+import { addUser, openPulp } from '../../../../tests/pulp.ts'
 
 const absent = '018df5f0-0000-7000-8000-000000000000'
 

@@ -1,5 +1,5 @@
-import type { Ctx } from '../../core/ctx.ts'
-import { type Kind, modelOf } from '../../core/names.ts'
+import type { Ctx } from '../../../core/ctx.ts'
+import { type Kind, modelOf } from '../../../core/names.ts'
 import { apiRoot } from './hrefs.ts'
 import type { Endpoint, Operation, Registry, Resource } from './resource.ts'
 

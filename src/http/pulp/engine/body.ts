@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import type { Staged } from '../../store/blobs.ts'
+import type { Staged } from '../../../store/blobs.ts'
 import { BrokenBody, invalid } from './invalid.ts'
 import { multipartParts } from './multipart.ts'
 import type { BodySchema, Call } from './resource.ts'

@@ -1,4 +1,4 @@
-import { Failure, type Problems } from '../../lib/failure.ts'
+import { Failure, type Problems } from '../../../lib/failure.ts'
 
 /** A request that is wrong, perhaps in several places: the problems are the body of the 400, as Pulp would say them. */
 export function invalid(problems: Problems): Failure {

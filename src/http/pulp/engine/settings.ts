@@ -1,5 +1,5 @@
-import type { Format, RepositorySettings } from '../../core/format.ts'
-import { Failure } from '../../lib/failure.ts'
+import type { Format, RepositorySettings } from '../../../core/format.ts'
+import { Failure } from '../../../lib/failure.ts'
 import { hrefOfPrn } from './hrefs.ts'
 import { invalid } from './invalid.ts'
 import type { Field, Fields, Registry } from './resource.ts'

@@ -1,5 +1,5 @@
-import { Failure, type Problems } from '../../lib/failure.ts'
-import { parseTime } from '../../lib/time.ts'
+import { Failure, type Problems } from '../../../lib/failure.ts'
+import { parseTime } from '../../../lib/time.ts'
 import { baseFields } from './filters.ts'
 import { findTarget, resolveTarget } from './hrefs.ts'
 import { invalid } from './invalid.ts'

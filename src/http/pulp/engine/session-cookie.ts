@@ -1,7 +1,7 @@
-import type { User } from '../../core/access/auth.ts'
-import { csrfToken, findSession, fitsSession, sessionSeconds } from '../../core/access/sessions.ts'
-import { Failure } from '../../lib/failure.ts'
-import type { Db } from '../../store/database.ts'
+import type { User } from '../../../core/access/auth.ts'
+import { csrfToken, findSession, fitsSession, sessionSeconds } from '../../../core/access/sessions.ts'
+import { Failure } from '../../../lib/failure.ts'
+import type { Db } from '../../../store/database.ts'
 
 /* Sessions as browsers carry them, under Pulp's names: the token in a cookie that scripts cannot read, and what proves that a request comes
  * from a page of this server in one that they can. Neither is sent with what other sites start. */
