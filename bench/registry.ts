@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { Agent, request as send } from 'node:http'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort, execute, median, reportMachine, startServer, temporary } from './measure.ts'
+import { findProgram } from './programs.ts'
 
 /*
  * The registry beside CNCF distribution 3 (`registry`) and Debian's docker-registry, in one run, in time and in the server's own processor
@@ -294,22 +295,6 @@ function table() {
 function line(what: string, values: readonly number[], unit: string, digits: number): void {
   const all = values.map((value) => value.toFixed(digits)).join(' ')
   console.log(`${what.padEnd(58)} ${median(values).toFixed(digits).padStart(8)} ${unit.padEnd(7)} [${all}]`)
-}
-
-async function findProgram(name: string): Promise<string | undefined> {
-  const folders = [process.env['PEERS'], ...(process.env['PATH'] ?? '').split(delimiter)]
-  for (const folder of folders) {
-    const path = folder && join(folder, name)
-    if (
-      path &&
-      (await access(path).then(
-        () => true,
-        () => false,
-      ))
-    )
-      return path
-  }
-  return undefined
 }
 
 async function startPeer(name: string, path: string, directory: string): Promise<Peer & AsyncDisposable> {

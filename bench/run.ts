@@ -1,20 +1,22 @@
+import { describeMissing } from './programs.ts'
+
 /** `npm run bench -- NAME [arguments]`: runs one benchmark. Each compares with a real peer in the same run and prints medians. */
-const benchmarks: Record<string, string> = {
-  sync: './sync.ts',
-  serving: './serving.ts',
-  tasks: './tasks.ts',
-  download: './download.ts',
-  promote: './promote.ts',
-  start: './start.ts',
-  registry: './registry.ts',
-  pulp: './pulp.ts',
-  soak: './soak.ts',
-  'power-cuts': './power-cuts.ts',
+const benchmarks: Record<string, { file: string; needs?: readonly string[] }> = {
+  sync: { file: './sync.ts', needs: ['createrepo_c', 'mergerepo_c'] },
+  serving: { file: './serving.ts', needs: ['nginx', 'wrk', 'curl'] },
+  tasks: { file: './tasks.ts' },
+  download: { file: './download.ts', needs: ['nginx', 'curl'] },
+  promote: { file: './promote.ts' },
+  start: { file: './start.ts' },
+  registry: { file: './registry.ts', needs: ['wrk', 'curl'] },
+  pulp: { file: './pulp.ts' },
+  soak: { file: './soak.ts' },
+  'power-cuts': { file: './power-cuts.ts' },
 }
 
 const [name = '', ...args] = process.argv.slice(2)
-const file = benchmarks[name]
-if (!file) {
+const benchmark = benchmarks[name]
+if (!benchmark) {
   console.error(
     [
       'usage: npm run bench -- NAME',
@@ -32,5 +34,10 @@ if (!file) {
   )
   process.exit(2)
 }
-const { bench } = (await import(file)) as { bench: (args: readonly string[]) => Promise<void> }
+const missing = await describeMissing(name, benchmark.needs ?? [])
+if (missing !== undefined) {
+  console.error(missing)
+  process.exit(2)
+}
+const { bench } = (await import(benchmark.file)) as { bench: (args: readonly string[]) => Promise<void> }
 await bench(args)

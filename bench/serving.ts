@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Distribution, Guard, Repository } from '../src/api/resources.ts'
 import { freePort, cpuSeconds, execute, median, report, reportMachine, serveFiles, startServer, temporary } from './measure.ts'
+import { findProgram } from './programs.ts'
 
 const runs = 5
 const basic = (name: string, password: string) => `Authorization: Basic ${Buffer.from(`${name}:${password}`).toString('base64')}`
@@ -109,7 +110,9 @@ export async function startNginx(directory: string, root: string): Promise<{ url
 events { worker_connections 256; }
 http { access_log off; sendfile on; keepalive_requests 1000000; ${temp} server { listen 127.0.0.1:${port}; root ${root}; location /limited/ { alias ${root}/; limit_rate 100m; } } }\n`,
   )
-  const child = spawn('/usr/sbin/nginx', ['-e', `${directory}/nginx.log`, '-c', `${directory}/nginx.conf`], { stdio: 'inherit' })
+  const child = spawn((await findProgram('nginx'))!, ['-e', `${directory}/nginx.log`, '-c', `${directory}/nginx.conf`], {
+    stdio: 'inherit',
+  })
   await sleep(300)
   return {
     url: `http://127.0.0.1:${port}`,
