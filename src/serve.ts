@@ -22,6 +22,7 @@ import { registerPulp } from './http/pulp/register.ts'
 import { openRegistryHandler, type RegistryHandler, type RegistryOptions } from './http/registry/handler.ts'
 import { Failure, hasCode } from './lib/failure.ts'
 import { openLog, pathOf } from './lib/log.ts'
+import { holdTick } from './lib/quick-ticks.ts'
 import { ensureColumnIndexes } from './store/column-indexes.ts'
 import { writeDurably } from './store/disk.ts'
 import { lockDirectory, makeDirectory } from './store/lock.ts'
@@ -71,6 +72,9 @@ const grace = 5_000
 
 /** Starts a server. Throws Failure conflict when another one has the data directory or the port. */
 export async function serve(options: ServeOptions): Promise<Serving> {
+  // Disposed from the last to the first when the start fails; moved out and kept when it does not.
+  await using stack = new AsyncDisposableStack()
+  stack.use(await holdTick())
   const data = resolve(options.data)
   await makeDirectory(data)
   const { works, formats, worker } = options.program ?? ownProgram
@@ -81,8 +85,6 @@ export async function serve(options: ServeOptions): Promise<Serving> {
   const own = { host: options.host, port: new SharedArrayBuffer(4) }
   const opening = { data, database, origin, allowedChecksums, upstreamAddresses, tokenRealms, reserve, own }
 
-  // Disposed from the last to the first when the start fails; moved out and kept when it does not.
-  await using stack = new AsyncDisposableStack()
   stack.use(lockDirectory(data))
   const later: { pool?: Pool; metrics?: Metrics } = {}
   const tasks: TaskRunner = { works, wake: () => later.pool?.wake(), ended: (end) => later.metrics?.taskEnded(end) }
@@ -193,13 +195,14 @@ const whatIsWhere = `This is a Signalbox.
 /** Content and the registry first, without a framework; everything else is Fastify's. */
 function listener({ content, registry, metrics }: Handlers, handler: RequestListener): RequestListener {
   return (request: IncomingMessage, response: ServerResponse) => {
+    const began = performance.now()
     const status = refuse(request)
     if (status !== undefined) {
       response.writeHead(status, { connection: 'close' }).end()
       return
     }
-    if (content.handle(request, response)) metrics.watch(request, response, '/pulp/content/*')
-    else if (registry.handle(request, response)) metrics.watch(request, response, '/v2/*')
+    if (content.handle(request, response)) metrics.watch(request, response, '/pulp/content/*', began)
+    else if (registry.handle(request, response)) metrics.watch(request, response, '/v2/*', began)
     else handler(request, response)
   }
 }

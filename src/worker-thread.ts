@@ -6,6 +6,7 @@ import type { Format } from './core/format.ts'
 import { openCtx } from './core/open.ts'
 import { claimTask, runTask } from './core/tasks/run-tasks.ts'
 import { openLog } from './lib/log.ts'
+import { holdTick } from './lib/quick-ticks.ts'
 
 /** What a thread is started with. */
 export interface ThreadData {
@@ -44,6 +45,7 @@ export async function runWorker({ works, formats }: Worker): Promise<void> {
   const port = parentPort
   // Whoever waits for an answer comes first. On Linux this is the priority of one thread and of those that it starts, elsewhere of the process.
   if (process.platform === 'linux') setPriority(Math.min(getPriority() + taskNiceness, constants.priority.PRIORITY_LOW))
+  using _tick = await holdTick()
   const { hand, workerId, logLevel, ...opening } = workerData as ThreadData
   const inHand = new BigInt64Array(hand)
   const stop = new AbortController()

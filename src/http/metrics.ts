@@ -6,8 +6,8 @@ import type { Ctx, TaskEnd } from '../core/ctx.ts'
 /** Counts what the server does, for Prometheus. */
 export interface Metrics {
   taskEnded(end: TaskEnd): void
-  /** Counts an answer that is given before Fastify is asked, under a name for its paths. */
-  watch(request: IncomingMessage, response: ServerResponse, route: string): void
+  /** Counts an answer that is given before Fastify is asked, under a name for its paths; `began` is of performance.now(). */
+  watch(request: IncomingMessage, response: ServerResponse, route: string, began: number): void
   /** Adds `GET /metrics` and counts every answer of this app. */
   register(app: FastifyInstance): void
 }
@@ -46,11 +46,11 @@ export function openMetrics(ctx: Pick<Ctx, 'db' | 'blobs'>): Metrics {
       ended.inc({ name, state })
       took.observe({ name }, seconds)
     },
-    watch(request, response, route) {
-      const from = performance.now()
-      response.once('close', () =>
-        requests.observe({ route, method: request.method!, status: response.statusCode }, (performance.now() - from) / 1000),
-      )
+    watch(request, response, route, began) {
+      const count = () =>
+        requests.observe({ route, method: request.method!, status: response.statusCode }, (performance.now() - began) / 1000)
+      if (response.writableEnded) count()
+      else response.once('close', count)
     },
     register(app) {
       app.addHook('onResponse', async ({ method, routeOptions: { url: route = 'none' } }, { statusCode: status, elapsedTime }) =>

@@ -6,6 +6,7 @@ import type { Served } from '../../core/serving/served.ts'
 import { Failure } from '../../lib/failure.ts'
 import type { BlobStore, Range } from '../../store/blobs.ts'
 import type { FsBlobStore } from '../../store/fs.ts'
+import { type Body, endWith, partOf } from './body.ts'
 import { decideWish, type Facts, type Wish } from './conditions.ts'
 import { mediaTypeOf } from './media-types.ts'
 import { sendChunks } from './send.ts'
@@ -45,7 +46,7 @@ function aboutFile({ path, headers }: { path: string; headers: Record<string, st
 }
 
 /** Sends the whole file at once, unless the request asks for anything else. */
-export function sendFromMemory({ headers }: IncomingMessage, res: ServerResponse, head: Head, bytes: Buffer): boolean {
+export function sendFromMemory({ headers }: IncomingMessage, res: ServerResponse, head: Head, body: Body): boolean {
   if (
     headers.range !== undefined ||
     headers['if-none-match'] !== undefined ||
@@ -55,7 +56,7 @@ export function sendFromMemory({ headers }: IncomingMessage, res: ServerResponse
   )
     return false
   res.writeHead(200, head.whole)
-  res.end(bytes)
+  endWith(res, body)
   return true
 }
 
@@ -79,9 +80,9 @@ export async function sendBlob(
   const part = begin(req, wish, head)
   if (!part) return sendHead(res, wish, head, headers)
   if (blob.size <= smallBlob) {
-    const bytes = small.find(blob.sha256) ?? (await small.read(blob.sha256))
+    const body = small.find(blob.sha256) ?? (await small.read(blob.sha256))
     sendHead(res, wish, head, headers)
-    res.end(bytes.subarray(part.start, part.end + 1))
+    endWith(res, partOf(body, part))
     return
   }
   if (!('pathOf' in blobs)) {

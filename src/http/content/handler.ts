@@ -90,9 +90,9 @@ function answerFast({ ctx, stock, known }: Desk, req: IncomingMessage, res: Serv
   if (url.includes('%') || url.includes('?')) return false
   const entry = known().get(url.slice(contentRoot.length))
   if (entry?.kind !== 'blob') return false
-  const bytes = stock.small.find(entry.blob.sha256)
-  if (!bytes || (entry.guard && decideFast(ctx, entry.guard, guarded(req)) !== true)) return false
-  return sendFromMemory(req, res, entry.head, bytes)
+  const body = stock.small.find(entry.blob.sha256)
+  if (body === undefined || (entry.guard && decideFast(ctx, entry.guard, guarded(req)) !== true)) return false
+  return sendFromMemory(req, res, entry.head, body)
 }
 
 async function answer(desk: Desk, req: IncomingMessage, res: ServerResponse): Promise<void> {

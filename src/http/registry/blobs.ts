@@ -44,8 +44,8 @@ export async function sendHeldBlob(desk: Desk, exchange: Exchange, name: string,
 /** Answers at once when everything is in memory and nothing special is asked for. */
 export function sendBlobFast({ stock }: Desk, req: IncomingMessage, res: ServerResponse, place: Place, digest: string): boolean {
   const held = req.method === 'GET' ? place.contents.blobs.get(digest) : undefined
-  const bytes = held && stock.small.find(held.blob.sha256)
-  return bytes !== undefined && sendFromMemory(req, res, held!.head, bytes)
+  const body = held && stock.small.find(held.blob.sha256)
+  return body !== undefined && sendFromMemory(req, res, held!.head, body)
 }
 
 /** A blob of a place: of its version, or one that its repository holds for a while. */

@@ -7,6 +7,7 @@ import { hasDigest } from '../../formats/container/signed-first.ts'
 import { openKeptBytes } from '../../lib/kept-bytes.ts'
 import type { Db } from '../../store/database.ts'
 import { openPackReader } from '../../store/packs.ts'
+import { type Body, bodyOf, endWith } from '../content/body.ts'
 import { decideWish } from '../content/conditions.ts'
 import { always, type Desk, type Exchange, getReadable } from './desk.ts'
 import { OciFailure } from './failures.ts'
@@ -27,21 +28,22 @@ export interface Held {
 
 /** Bytes of manifests, those asked for last. */
 export interface ManifestBodies {
-  recall(digest: string): Buffer | undefined
-  read(held: Held): Promise<Buffer>
+  recall(digest: string): Body | undefined
+  read(held: Held): Promise<Body>
 }
 
 const most = 64 * 1024 * 1024
 
 export function openManifestBodies(db: Db): ManifestBodies {
-  const kept = openKeptBytes(most)
+  const kept = openKeptBytes<Body>(most)
 
-  async function read({ digest, packed }: Held): Promise<Buffer> {
-    // A copy: what is unpacked may be a small part of much.
-    const bytes = Buffer.from(await openPackReader(db).read(packed))
+  async function read({ digest, packed }: Held): Promise<Body> {
+    const bytes = await openPackReader(db).read(packed)
     if (!hasDigest(bytes, digest)) throw new Error(`the manifest ${digest} is damaged`)
-    kept.keep(digest, bytes)
-    return bytes
+    // A copy: what is unpacked may be a small part of much.
+    const body = bodyOf(Buffer.from(bytes))
+    kept.keep(digest, body)
+    return body
   }
   return { recall: kept.find, read }
 }
@@ -105,7 +107,7 @@ export async function sendManifest(desk: Desk, exchange: Exchange, name: string,
   }
   const body = req.method === 'HEAD' ? undefined : (desk.bodies.recall(held.digest) ?? (await desk.bodies.read(held)))
   res.writeHead(200, held.head)
-  res.end(body)
+  endWith(res, body)
 }
 
 /** Answers at once when everything is in memory and nothing special is asked for. */
@@ -121,9 +123,9 @@ export function sendHeldFast(
   if (!held || headers['if-none-match'] !== undefined || headers['if-match'] !== undefined) return false
   if (!isAccepted(req, reference, held)) return false
   const body = req.method === 'HEAD' ? undefined : bodies.recall(held.digest)
-  if (!body && req.method !== 'HEAD') return false
+  if (body === undefined && req.method !== 'HEAD') return false
   res.writeHead(200, held.head)
-  res.end(body)
+  endWith(res, body)
   return true
 }
 
