@@ -143,13 +143,17 @@ async function readPlace({ db, formats }: Pick<Ctx, 'db' | 'formats'>, name: str
  * somebody else just made it. Throws OciFailure DENIED when the name is taken by something that cannot be pushed to.
  */
 export async function beginPlace(ctx: Ctx, name: string, user: User): Promise<void> {
-  const insert = () => transact(ctx.db, (tx) => insertPlace(tx, ctx.formats, name, user))
-  // On PostgreSQL two first pushes may come at once: the later one finds what the other has made.
-  await insert().catch((error: unknown) => {
-    if (!hasCode(error, '23505')) throw error
-    return insert()
-  })
+  await madeOnce(() => transact(ctx.db, (tx) => insertPlace(tx, ctx.formats, name, user)))
   ctx.changes.bump()
+}
+
+/** On PostgreSQL two may make the same place at once: the later one, told that it is there, looks again and finds what the other has made. */
+export async function madeOnce(make: () => Promise<void>): Promise<void> {
+  await make().catch((error: unknown) => {
+    // Whether the database says it or the look before depends on when the other one committed.
+    if (!hasCode(error, '23505', 'invalid')) throw error
+    return make()
+  })
 }
 
 async function insertPlace(tx: Tx, formats: Ctx['formats'], name: string, user: User): Promise<void> {

@@ -7,14 +7,14 @@ import { isDigest } from '../../formats/container/digest.ts'
 import { imageOf } from '../../formats/container/discover.ts'
 import { openImageSource } from '../../formats/container/registry-requests.ts'
 import { openTagFilter } from '../../formats/container/tag-filter.ts'
-import { Failure, hasCode } from '../../lib/failure.ts'
+import { Failure } from '../../lib/failure.ts'
 import { type Db, transact } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { type Caller, covers } from './callers.ts'
 import { type Desk, type Exchange, findReadable } from './desk.ts'
 import { OciFailure } from './failures.ts'
 import { findManifest, sendManifest } from './manifests.ts'
-import type { Place } from './places.ts'
+import { madeOnce, type Place } from './places.ts'
 import { containerType, guardedOf, mayPullNew, pullThroughType } from './rights.ts'
 import { isName, isTag } from './target.ts'
 
@@ -203,12 +203,10 @@ async function makePlace(ctx: Ctx, maker: Maker, name: string, image: string): P
       await insertResource(tx, formats, 'distribution', containerType, distribution, null)
     })
   try {
-    await insert()
+    await madeOnce(insert)
   } catch (error) {
-    // On PostgreSQL two first pulls may come at once: the later one finds what the other has made.
-    if (hasCode(error, '23505')) await insert()
-    else if (!(error instanceof Failure)) throw error
-    else ctx.log.warn({ name, reason: error.message }, 'an image cannot be pulled through: its name is taken')
+    if (!(error instanceof Failure)) throw error
+    ctx.log.warn({ name, reason: error.message }, 'an image cannot be pulled through: its name is taken')
   }
   ctx.changes.bump()
 }
