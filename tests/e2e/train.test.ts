@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { type Api, connect } from '../../src/api/client.ts'
-import type { Distribution, Group, Repository } from '../../src/api/resources.ts'
+import type { Distribution, Group, Repository, User } from '../../src/api/resources.ts'
 import { openDemoUpstream } from '../../src/cli/demo-upstream.ts'
 import { serve } from '../../src/serve.ts'
 import { runCli } from '../command-line.ts'
@@ -204,6 +204,11 @@ forEachDatabase((engine, _, makeDatabase) => {
       const [distribution] = await Array.fromAsync(api.list<Distribution>('distributions/rpm/rpm/'))
       const client = connect({ url: api.url, username: 'client', password })
       const body = { distributions: [distribution!.pulp_href], guard: distribution!.content_guard }
+      // To those who may not see the guard there is none.
+      await assert.rejects(client.post('signalbox/promotions/', body), { code: 'invalid', message: /^guard: Invalid hyperlink/ })
+      const user = await api.find<User>('users/', { username: 'client' })
+      for (const role of ['core.rbaccontentguard_viewer', 'rpm.rpmdistribution_viewer'])
+        await api.post(`${user!.pulp_href}roles/`, { role, content_object: null })
       await assert.rejects(client.post('signalbox/promotions/', body), { code: 'denied' })
       await assert.rejects(connect({ url: api.url, username: 'nobody', password }).post('signalbox/promotions/', body), {
         code: 'denied',
