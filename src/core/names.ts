@@ -94,3 +94,13 @@ export function modelOf(formats: Ctx['formats'], kind: Kind, type = ''): string 
 export function prnOf(formats: Ctx['formats'], kind: Kind, row: { uuid: string | number; type?: string }): string {
   return `prn:${modelOf(formats, kind, row.type)}:${row.uuid}`
 }
+
+/** Pulp's model of what a PRN names: `rpm.rpmrepository`. */
+export function modelIn(prn: string): string {
+  return prn.split(':')[1] ?? ''
+}
+
+/** What a PRN names its thing by: a uuid, or an integer id. */
+export function keyIn(prn: string): string {
+  return prn.slice(prn.lastIndexOf(':') + 1)
+}

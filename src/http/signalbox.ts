@@ -1,6 +1,6 @@
 import { isAllowed, type User } from '../core/access/auth.ts'
 import type { Ctx } from '../core/ctx.ts'
-import { modelOf, prnOf } from '../core/names.ts'
+import { keyIn, modelOf, prnOf } from '../core/names.ts'
 import { findNamespace, isAllowedIn, namespaceIn } from '../core/access/namespaces.ts'
 import { findServedNames, type NamedPromotion, type ServedNames } from '../core/promote-named.ts'
 import { getDistributions, promoteDistributions } from '../core/promotions.ts'
@@ -90,7 +90,7 @@ const createPromotion: Endpoint = {
       throw new Failure('invalid', 'This list may not be empty.', { field: 'distributions' })
     const sees = (row: { id: number; uuid: string; type: string }) =>
       isSeen(call, { kind: 'distribution', ...row, prn: prnOf(call.ctx.formats, 'distribution', row) })
-    const distributions = await getDistributions(call.ctx.db, references.map(keyIn), sees)
+    const distributions = await getDistributions(call.ctx.db, references.map(keyOf), sees)
     await permitChange(call, distributions)
     const named = { ...images, mayMake: await permitImages(call, images) }
     const guard = call.body['guard'] as Target
@@ -141,8 +141,8 @@ function readImages({ body, user }: Call): Images {
 }
 
 /** The uuid in an href or a PRN; a name is itself. */
-function keyIn(reference: string): string {
-  if (reference.startsWith('prn:')) return reference.slice(reference.lastIndexOf(':') + 1)
+function keyOf(reference: string): string {
+  if (reference.startsWith('prn:')) return keyIn(reference)
   return reference.includes('/pulp/') && reference.endsWith('/') ? reference.split('/').at(-2)! : reference
 }
 

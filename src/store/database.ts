@@ -5,7 +5,7 @@ import type { CustomTypesConfig } from 'pg'
 import { hasCode } from '../lib/failure.ts'
 import { migrations } from './migrations/index.ts'
 import type { Schema } from './schema.ts'
-import { sqliteDialect } from './sqlite.ts'
+import { sqliteCode, sqliteDialect } from './sqlite.ts'
 
 /** A database or a transaction on it: what a query needs. */
 export type Db = Kysely<Schema>
@@ -80,13 +80,12 @@ export function jsonText(db: Db, column: string, key: string): RawBuilder<string
 
 /** Whether a row could not be deleted because another one refers to it. */
 export function isReferenced(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  return hasCode(error, '23503', '23001') || ('errcode' in error && error.errcode === 787) // SQLITE_CONSTRAINT_FOREIGNKEY
+  return hasCode(error, '23503', '23001') || sqliteCode(error) === 787 // SQLITE_CONSTRAINT_FOREIGNKEY
 }
 
 /** Whether a change could not be stored because the database's disk is full. */
 export function isFull(error: unknown): boolean {
-  return error instanceof Error && (hasCode(error, '53100') || ('errcode' in error && error.errcode === 13)) // SQLITE_FULL
+  return hasCode(error, '53100') || sqliteCode(error) === 13 // SQLITE_FULL
 }
 
 async function postgresDialect(url: string): Promise<PostgresDialect> {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { Failure, hasCode } from '../lib/failure.ts'
 import { makeTree } from './disk.ts'
+import { sqliteCode } from './sqlite.ts'
 
 /** Makes a data directory, or finds it. Throws Failure invalid when this user cannot write there. */
 export async function makeDirectory(directory: string): Promise<void> {
@@ -49,10 +50,6 @@ function openLock(directory: string): DatabaseSync {
     if (sqliteCode(error) === cannotOpen) throw unusable(directory, `${file} cannot be opened`, error)
     throw error
   }
-}
-
-function sqliteCode(error: unknown): unknown {
-  return error instanceof Error && 'errcode' in error ? error.errcode : undefined
 }
 
 function unusable(directory: string, why: string | undefined, cause: unknown): Failure {

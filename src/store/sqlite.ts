@@ -114,14 +114,18 @@ class SqliteConnection implements DatabaseConnection {
   }
 }
 
+/** SQLite's extended result code of an error: https://sqlite.org/rescode.html. Undefined for an error of somebody else's. */
+export function sqliteCode(error: unknown): number | undefined {
+  return error instanceof Error && 'errcode' in error ? Number(error.errcode) : undefined
+}
+
 async function retryWhileBusy<T>(act: () => T): Promise<T> {
   const deadline = performance.now() + patience
   for (let wait = 1; ; wait = Math.min(wait * 2, 25)) {
     try {
       return act()
     } catch (error) {
-      const code = error instanceof Error && 'errcode' in error ? Number(error.errcode) & 0xff : undefined
-      if (code !== busy || performance.now() > deadline) throw error
+      if (((sqliteCode(error) ?? 0) & 0xff) !== busy || performance.now() > deadline) throw error
     }
     await sleep(wait)
   }

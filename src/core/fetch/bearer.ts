@@ -1,3 +1,4 @@
+import { parseMembers } from '../../lib/json.ts'
 import { showUrl, Trouble, troubleOfStatus } from './trouble.ts'
 import type { Response } from './response.ts'
 
@@ -150,7 +151,7 @@ async function readToken(response: Response, realm: URL): Promise<{ token: strin
     const status = [401, 403].includes(response.statusCode) ? response.statusCode : undefined
     throw new Trouble(reason, { passing, wait, status })
   }
-  const body = parseJson(bytes)
+  const body = parseMembers(bytes.toString('utf8'))
   const token = body['token'] || body['access_token']
   if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw new Trouble(`was given no token by ${showUrl(realm)}`)
   const life = body['expires_in']
@@ -166,13 +167,4 @@ async function readBody({ body }: Response, realm: URL): Promise<Buffer> {
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
-}
-
-function parseJson(bytes: Buffer): Record<string, unknown> {
-  try {
-    const body: unknown = JSON.parse(bytes.toString('utf8'))
-    return typeof body === 'object' && body !== null ? (body as Record<string, unknown>) : {}
-  } catch {
-    return {}
-  }
 }

@@ -4,7 +4,7 @@ import { newUuid } from '../../lib/uuid.ts'
 import { type Db, transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import type { Ctx } from '../ctx.ts'
-import { prnOf } from '../names.ts'
+import { keyIn, prnOf } from '../names.ts'
 import { signAttached, signDetached } from './sign.ts'
 
 /**
@@ -53,8 +53,7 @@ export async function removeSigningService({ db, formats }: Pick<Ctx, 'db' | 'fo
 
 /** The signing service that a setting names. Throws Failure not_found. */
 export async function getSigningService(db: Db, prn: string): Promise<Row<'signing_service'>> {
-  const uuid = prn.slice(prn.lastIndexOf(':') + 1)
-  const row = await db.selectFrom('signing_service').selectAll().where('uuid', '=', uuid).executeTakeFirst()
+  const row = await db.selectFrom('signing_service').selectAll().where('uuid', '=', keyIn(prn)).executeTakeFirst()
   if (!row) throw new Failure('not_found', 'The signing service was removed.')
   return row
 }

@@ -93,11 +93,7 @@ const untag: RepositoryAction = {
   task: `${tasks}.untag.untag_image`,
   right: 'modify',
   async plan({ fields, target }) {
-    const name = String(fields['tag'])
-    const found = await target.find(tagType, { names: [name] })
-    if (found.length === 0)
-      throw new Failure('invalid', `The tag '${name}' does not exist in the latest repository version '${target.title}'`)
-    return { remove: found }
+    return { remove: await requireTag(target, String(fields['tag'])) }
   },
 }
 
@@ -129,7 +125,7 @@ const sign = (pushed: boolean): RepositoryAction => ({
       })
     const path = await pathToSignFor(request, pushed)
     const asked = Array.isArray(fields['tags_list']) ? fields['tags_list'].map(String) : []
-    await requireTags(target, asked)
+    for (const tag of asked) await requireTag(target, tag, 'tags_list')
     return {
       sign: {
         service,
@@ -158,12 +154,11 @@ async function pathToSignFor({ fields, paths }: ActionRequest, pushed: boolean):
   return path
 }
 
-async function requireTags(target: ContentPlace, asked: readonly string[]): Promise<void> {
-  for (const tag of asked)
-    if ((await target.find(tagType, { names: [tag] })).length === 0)
-      throw new Failure('invalid', `The tag '${tag}' does not exist in the latest repository version '${target.title}'`, {
-        field: 'tags_list',
-      })
+/** Throws Failure invalid when there is no such tag, with the field that names it. */
+async function requireTag(target: ContentPlace, tag: string, field?: string): Promise<number[]> {
+  const found = await target.find(tagType, { names: [tag] })
+  if (found.length > 0) return found
+  throw new Failure('invalid', `The tag '${tag}' does not exist in the latest repository version '${target.title}'`, { field })
 }
 
 const buildImage: RepositoryAction = {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Described } from '../../core/format.ts'
+import { membersOf, parseMembers } from '../../lib/json.ts'
 import { readSignedMessage } from '../../lib/openpgp.ts'
 import { manifestType, signatureType } from './describe.ts'
 import { isDigest } from './digest.ts'
@@ -45,7 +46,7 @@ interface Payload {
 }
 
 function parsePayload(text: string): Payload | undefined {
-  const { critical, optional } = membersOf(parse(text))
+  const { critical, optional } = parseMembers(text)
   const { type, image, identity } = membersOf(critical)
   const digest = membersOf(image)['docker-manifest-digest']
   const reference = membersOf(identity)['docker-reference']
@@ -53,16 +54,4 @@ function parsePayload(text: string): Payload | undefined {
   if (type !== 'atomic container signature' || typeof digest !== 'string' || !isDigest(digest)) return undefined
   if (typeof reference !== 'string') return undefined
   return { digest, reference, creator: typeof creator === 'string' ? creator : '' }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
-function membersOf(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
 }

@@ -1,3 +1,4 @@
+import { keyIn } from '../../core/names.ts'
 import { uuidPattern } from '../../lib/uuid.ts'
 import { idRows, textRows } from '../../store/bulk.ts'
 import { sql } from 'kysely'
@@ -45,7 +46,7 @@ async function onlySeen<T extends { id: number; type: string }>(call: Call, rows
 
 function uuidOf(field: string | undefined, value: string): string {
   const path = value.replace(/^https?:\/\/[^/]+/, '')
-  const uuid = value.startsWith('prn:') ? value.slice(value.lastIndexOf(':') + 1) : path.split('/').at(-2)
+  const uuid = value.startsWith('prn:') ? keyIn(value) : path.split('/').at(-2)
   const known = value.startsWith('prn:') || path.startsWith(apiRoot)
   if (!known || !uuid || !uuidPattern.test(uuid)) throw wrong(field, `URI not valid: ${value}`)
   return uuid

@@ -1,7 +1,7 @@
 import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
 import { isAllowed, scopeOf } from '../../core/access/auth.ts'
 import type { DistributionType, Format, RepositoryRight, RepositoryType } from '../../core/format.ts'
-import { prnOf, repositoryTypeOf } from '../../core/names.ts'
+import { keyIn, prnOf, repositoryTypeOf } from '../../core/names.ts'
 import { findNamespace, isAllowedIn, namespaceIn } from '../../core/access/namespaces.ts'
 import { textRows } from '../../store/bulk.ts'
 import { type Db, engineOf } from '../../store/database.ts'
@@ -104,11 +104,7 @@ async function visibleDistributions(call: Call, format: Format, permission: stri
     [viewNamespace, permission.replace('.', '.namespace_')].map((each) => scopeOf(ctx, user!, each)),
   )
   if (scopes.includes('all')) return undefined
-  const uuids = (prns: readonly string[]) =>
-    sql`(select text from ${textRows(
-      ctx.db,
-      prns.map((prn) => prn.slice(prn.lastIndexOf(':') + 1)),
-    )} as k)`
+  const uuids = (prns: readonly string[]) => sql`(select text from ${textRows(ctx.db, prns.map(keyIn))} as k)`
   return sql`(not ${isPrivate(ctx.db)} or distribution.uuid in ${uuids(onAll)} or ${namespaceOf(ctx.db)} in (
     select namespace.name from namespace where namespace.type = ${`${format.name}.namespace`} and namespace.uuid in ${uuids(scopes.flat())}))`
 }

@@ -1,3 +1,4 @@
+import { keyIn } from '../../core/names.ts'
 import { type RawBuilder, sql, type SqlBool } from 'kysely'
 import { blobType } from '../../formats/container/describe.ts'
 import { isDigest } from '../../formats/container/digest.ts'
@@ -47,7 +48,7 @@ async function isTheirs({ ctx }: Pick<Desk, 'ctx'>, { user, access }: Caller): P
   if (access) return sql`distribution.base_path in ${among(access.map(({ name }) => name))}`
   const allowed = await pullable(ctx, user)
   if (allowed === 'all') return sql`true`
-  const uuids = [...allowed].map((prn) => prn.slice(prn.lastIndexOf(':') + 1))
+  const uuids = [...allowed].map((prn) => keyIn(prn))
   return sql`(distribution.uuid in ${among(uuids)} or exists (select 1 from namespace where namespace.uuid in ${among(uuids)}
     and (distribution.base_path = namespace.name or substr(distribution.base_path, 1, length(namespace.name) + 1) = namespace.name || '/')))`
 }

@@ -6,6 +6,7 @@ import { blobType, type Config, describeManifest, describeTag, manifestType } fr
 import { algorithmOf, digestOf, isDigest } from '../../formats/container/digest.ts'
 import { type Descriptor, type Manifest, manifestLimit, parseManifest } from '../../formats/container/manifest.ts'
 import { isFirst, isForeign, isImageConfig } from '../../formats/container/media-types.ts'
+import { parseMembers } from '../../lib/json.ts'
 import { transact, type Tx } from '../../store/database.ts'
 import type { Row } from '../../store/schema.ts'
 import { fileOf, findBlob } from './blobs.ts'
@@ -66,13 +67,7 @@ async function readConfig({ ctx }: Desk, place: Place, { config }: Manifest): Pr
   const found = await findBlob(ctx.db, place, config.digest)
   const file = found && (await fileOf(ctx.db, found.row.id))
   if (!file?.sha256 || file.size! > largestConfig) return {}
-  try {
-    const parsed: unknown = JSON.parse((await buffer(await ctx.blobs.open(file.sha256))).toString('utf8'))
-    return typeof parsed === 'object' && parsed !== null ? parsed : {}
-  } catch (error) {
-    if (error instanceof SyntaxError) return {}
-    throw error
-  }
+  return parseMembers((await buffer(await ctx.blobs.open(file.sha256))).toString('utf8'))
 }
 
 async function commitManifest(

@@ -3,6 +3,7 @@ import { findHeld } from '../../core/named-content.ts'
 import { commitVersion, contentOf, latestVersion, lockRepository } from '../../core/versions.ts'
 import { manifestType, signatureType } from '../../formats/container/describe.ts'
 import { describeSignature, largestSignature } from '../../formats/container/signature.ts'
+import { parseMembers } from '../../lib/json.ts'
 import { type Db, transact } from '../../store/database.ts'
 import { openPackReader } from '../../store/packs.ts'
 import { type Desk, type Exchange, getReadable, getWritable, readBody, sendEmpty, sendJson } from './desk.ts'
@@ -64,19 +65,10 @@ async function requireManifest(db: Db, place: Place, version: Place['version'], 
 }
 
 function parseBody(body: Buffer, digest: string): Buffer {
-  const { schemaVersion, type, content } = parseObject(body)
+  const { schemaVersion, type, content } = parseMembers(body.toString('utf8'))
   if (schemaVersion === 2 && type === 'atomic' && typeof content === 'string' && /^[A-Za-z0-9+/]+={0,2}$/.test(content))
     return Buffer.from(content, 'base64')
   throw wrong(digest, 'A signature is sent as {"schemaVersion": 2, "type": "atomic", "name": "…", "content": "<base64>"}.')
-}
-
-function parseObject(body: Buffer): Record<string, unknown> {
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'))
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
-  } catch {
-    return {}
-  }
 }
 
 function wrong(digest: string, message: string): OciFailure {

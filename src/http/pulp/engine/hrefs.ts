@@ -1,6 +1,6 @@
 import { isAllowed } from '../../../core/access/auth.ts'
 import type { Ctx } from '../../../core/ctx.ts'
-import { type Kind, modelOf, prnOf } from '../../../core/names.ts'
+import { keyIn, type Kind, modelIn, modelOf, prnOf } from '../../../core/names.ts'
 import { uuidPattern } from '../../../lib/uuid.ts'
 import type { Db } from '../../../store/database.ts'
 import type { Schema } from '../../../store/schema.ts'
@@ -43,7 +43,7 @@ export async function versionHrefs(
 
 /** Hrefs of PRNs, as many at once as there are. What no longer exists or is of no known model is `<unavailable>`. */
 export async function hrefsOfPrns(where: Where, prns: readonly string[]): Promise<string[]> {
-  const versions = prns.flatMap((prn) => (prn.startsWith('prn:core.repositoryversion:') ? [uuidIn(prn)] : []))
+  const versions = prns.flatMap((prn) => (prn.startsWith('prn:core.repositoryversion:') ? [keyIn(prn)] : []))
   const rows =
     versions.length === 0
       ? []
@@ -51,7 +51,7 @@ export async function hrefsOfPrns(where: Where, prns: readonly string[]): Promis
   const ids = new Map(rows.map(({ id, uuid }) => [uuid, id]))
   const hrefs = await versionHrefs(where, [...ids.values()])
   return prns.map((prn) => {
-    const id = ids.get(uuidIn(prn))
+    const id = ids.get(keyIn(prn))
     if (id !== undefined) return hrefs.get(id)!
     return hrefOfPrn(where.registry, prn) ?? '<unavailable>'
   })
@@ -60,11 +60,8 @@ export async function hrefsOfPrns(where: Where, prns: readonly string[]): Promis
 /** The href of what a PRN names, whether that is there or not; undefined for what hangs below something else. */
 export function hrefOfPrn(registry: Registry, prn: string): string | undefined {
   const resource = registry.named(modelIn(prn))
-  return resource && !resource.parent ? `${collectionHref(resource)}${uuidIn(prn)}/` : undefined
+  return resource && !resource.parent ? `${collectionHref(resource)}${keyIn(prn)}/` : undefined
 }
-
-const modelIn = (prn: string) => prn.split(':')[1] ?? ''
-const uuidIn = (prn: string) => prn.slice(prn.lastIndexOf(':') + 1)
 
 /**
  * What an href or PRN names, when it is of one of these kinds. Otherwise why not: `unknown` names no resource at all, `other` one of another

@@ -1,5 +1,5 @@
 import { type Expression, type RawBuilder, sql, type SqlBool } from 'kysely'
-import { prnOf } from '../../../core/names.ts'
+import { keyIn, prnOf } from '../../../core/names.ts'
 import { Failure } from '../../../lib/failure.ts'
 import { renderTime } from '../../../lib/time.ts'
 import { textRows } from '../../../store/bulk.ts'
@@ -89,7 +89,7 @@ export async function visibleRows(call: Call, resource: Resource): Promise<Expre
 export async function visibleTo(call: Call, resource: Resource, permission: string): Promise<Expression<SqlBool> | undefined> {
   const scope = await scopeOf(call.ctx, call.user!, permission)
   if (scope === 'all') return undefined
-  const keys = scope.map((prn) => prn.slice(prn.lastIndexOf(':') + 1))
+  const keys = scope.map(keyIn)
   if (resource.key === 'id') return sql`${sql.ref(`${resource.table}.id`)} in (${sql.join([-1, ...keys.map(Number)])})`
   return sql`${sql.ref(`${resource.table}.uuid`)} in (select text from ${textRows(call.ctx.db, keys)} as k)`
 }
@@ -227,7 +227,7 @@ function identityFilters(resource: Resource): Filters {
       where(values: string[]) {
         for (const value of values)
           if (!value.startsWith('prn:')) throw invalid([`Not a valid PRN: ${value}, must start with 'prn:'`])
-        return among(values.map((value) => value.slice(value.lastIndexOf(':') + 1)))
+        return among(values.map(keyIn))
       },
     },
     ...(resource.kind === 'version'
@@ -247,7 +247,7 @@ function identityFilters(resource: Resource): Filters {
 
 /** The last segment of an href, or of a PRN. */
 function keyOf(value: string): string {
-  if (value.startsWith('prn:')) return value.slice(value.lastIndexOf(':') + 1)
+  if (value.startsWith('prn:')) return keyIn(value)
   const match = /^(?:https?:\/\/[^/]+)?\/pulp\/api\/v3\/.+\/([^/]+)\/$/.exec(value)
   if (!match) throw invalid([`URI not valid: ${value}`])
   return match[1]!

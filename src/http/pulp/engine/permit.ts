@@ -1,7 +1,7 @@
 import { isAllowed } from '../../../core/access/auth.ts'
 import { formatNamed } from '../../../core/ctx.ts'
 import type { RepositoryRight } from '../../../core/format.ts'
-import { repositoryTypeOf } from '../../../core/names.ts'
+import { modelIn, repositoryTypeOf } from '../../../core/names.ts'
 import { repositoryPermission } from '../../../core/access/roles.ts'
 import { Failure } from '../../../lib/failure.ts'
 import { prnOfRow } from './operations.ts'
@@ -63,5 +63,3 @@ function permissionOn(call: Call, model: string, right: RepositoryRight): string
   const format = formatNamed(call.ctx, app)
   return repositoryPermission(format, repositoryTypeOf(call.ctx.formats, type!), right)
 }
-
-const modelIn = (prn: string) => prn.split(':')[1] ?? ''

@@ -1,3 +1,4 @@
+import { modelIn } from '../../../core/names.ts'
 import { Failure, type Problems } from '../../../lib/failure.ts'
 import { parseTime } from '../../../lib/time.ts'
 import { baseFields } from './filters.ts'
@@ -181,7 +182,7 @@ async function checkHref(call: Call, name: string, field: Field, value: unknown)
   if (typeof found !== 'string') return found
   const kept = found === 'absent' && (await isShown(call, name, value)) ? await resolveTarget(call, value, kinds) : found
   if (typeof kept !== 'string') return kept
-  if (found === 'unknown' && value.startsWith('prn:')) throw problem(`Model ${value.split(':')[1]} does not exist`)
+  if (found === 'unknown' && value.startsWith('prn:')) throw problem(`Model ${modelIn(value)} does not exist`)
   throw problem(
     `Invalid hyperlink - ${{ unknown: 'No URL match.', other: 'Incorrect URL match.', absent: 'Object does not exist.' }[found]}`,
   )
